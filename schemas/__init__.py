@@ -1,0 +1,1 @@
+"""The shapes: everything that crosses a boundary. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Canonical to target."""

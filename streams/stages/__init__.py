@@ -1,0 +1,1 @@
+"""Pure stages of the pipeline, each independent of the others."""

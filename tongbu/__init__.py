@@ -1,0 +1,1 @@
+"""The operator's package: command line, deployment, local stack."""

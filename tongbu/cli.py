@@ -1,0 +1,33 @@
+"""The operator's command line: one line per command, each implemented in the room it belongs to."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from schemas.errors import TongbuError
+
+app = typer.Typer(
+    name="tongbu",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Keep OA, ERP and other systems in step, as it happens. `make demo` shows all of it.",
+)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake or a missing service ends in one message, never a traceback."""
+    try:
+        app()
+    except TongbuError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

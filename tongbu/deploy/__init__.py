@@ -1,0 +1,1 @@
+"""Deploy as code: what is declared becomes true."""

@@ -1,0 +1,1 @@
+"""The local stack: real services as child processes, without Docker."""

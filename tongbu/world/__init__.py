@@ -1,0 +1,1 @@
+"""The demo world: an electronics trading company."""
