@@ -59,7 +59,9 @@ class Catalog:
         root = folder or Path(str(files("schemas")))
         common = {schema["name"]: schema for schema in _common_types(root / "common")}
         versions = {
-            **_read_versions(root / "entities", common, lambda name, major: f"canonical.{name}.v{major}"),
+            **_read_versions(
+                root / "entities", common, lambda name, major: f"canonical.{name}.v{major}"
+            ),
             **_read_versions(root / "records", common, lambda name, _: RECORD_TOPICS[name]),
         }
         newest = {name: found[-1] for name, found in versions.items()}
@@ -107,7 +109,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         schema = orjson.loads(file.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise DeclarationError(file, error.lineno, f"is not JSON: {error.msg}", "Mend the file.") from error
+        raise DeclarationError(
+            file, error.lineno, f"is not JSON: {error.msg}", "Mend the file."
+        ) from error
     if not isinstance(schema, dict):
         raise DeclarationError(file, 1, "is not an Avro record", "Write one record per file.")
     return schema
@@ -122,5 +126,8 @@ def _inline(node: Any, common: dict[str, dict[str, Any]], seen: set[str]) -> Any
         return [_inline(each, common, seen) for each in node]
     if isinstance(node, dict):
         keys = ("type", "items", "values", "fields")
-        return {key: _inline(value, common, seen) if key in keys else value for key, value in node.items()}
+        return {
+            key: _inline(value, common, seen) if key in keys else value
+            for key, value in node.items()
+        }
     return node

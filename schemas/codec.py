@@ -51,5 +51,5 @@ class Decoder:
             self._parsed[schema_id] = parsed
         buffer = BytesIO(data)
         buffer.seek(_HEADER.size)
-        value: dict[str, Any] = fastavro.schemaless_reader(buffer, parsed, None)  # type: ignore[call-arg]
+        value: dict[str, Any] = fastavro.schemaless_reader(buffer, parsed, None)
         return value

@@ -16,7 +16,9 @@ from schemas.captured import Table
 KEY_PREFIX = b"tongbu:"
 
 
-class _Control(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+class _Control(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True
+):
     source: str
 
 
@@ -91,7 +93,7 @@ class Incarnation(_Control, frozen=True, kw_only=True, tag="incarnation"):
 ControlRecord = Lane | CapturedSchema | Declarations | Republish | Retry | Skip | Incarnation
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(ControlRecord)
+_decoder: msgspec.json.Decoder[ControlRecord] = msgspec.json.Decoder(ControlRecord)
 
 
 def encode(record: ControlRecord) -> tuple[bytes, bytes]:
