@@ -1,0 +1,109 @@
+"""The values that travel through the processor, one type per boundary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRecord:
+    """A record of a lane log as Kafka holds it; `timestamp` is its append time in microseconds."""
+
+    topic: str
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Position(msgspec.Struct, frozen=True, order=True, array_like=True):
+    """Where a row stands in its source's log: (PG: lsn; MariaDB/MySQL: file and pos), then row."""
+
+    place: tuple[int, int]
+    row: int
+
+
+@dataclass(slots=True)
+class Change:
+    """
+    One row change decoded from a Debezium event.
+
+    `operation` is Debezium's: c, u, d, r (snapshot read), t (truncate). Values of before and after are as
+    in its JSON; `moved_from`/`moved_to` hold the other key of a primary-key change.
+    """
+
+    table: str
+    operation: str
+    before: Row | None
+    after: Row | None
+    transaction: str | None
+    position: Position
+    committed_at: int | None
+    moved_from: Row | None = None
+    moved_to: Row | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """BEGIN of a source transaction."""
+
+    transaction: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """END of a source transaction; `identity` tells a repeat: PG xid and END lsn, or the GTID."""
+
+    transaction: str
+    identity: str
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ddl:
+    """A schema change that MariaDB/MySQL report inline; it closes the bracket it stands in."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCompleted:
+    """Debezium's notification that the initial snapshot has read all tables."""
+
+
+Event = Change | Begin | End | Ddl | SnapshotCompleted
+
+
+@dataclass(slots=True)
+class SourceTransaction:
+    """The changes of one source transaction, in order; `repeat` where capture sent it before."""
+
+    id: str | None
+    changes: list[Change]
+    committed_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A change resolved against the row images: complete rows before and after."""
+
+    table: str
+    key: bytes
+    before: Row | None
+    after: Row | None
+    before_key: bytes | None = None
+
+
+@dataclass(slots=True)
+class Output:
+    """A record to be produced; `partition` -1 lets the key decide."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int = -1

@@ -1,0 +1,145 @@
+"""
+Convert: a source value, in the form Debezium gives it, to the Avro type of a field.
+
+One explicit table: (family of the column's type, kind of the Avro type) -> function. What is not in the
+table is refused when the mapping is checked; a value that does not fit its type is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+Convert = Callable[[Any], Any]
+
+_FAMILIES = (
+    ("boolean", re.compile(r"^(boolean|bool|tinyint\(1\)|bit\(1\))$")),
+    ("int", re.compile(r"^(smallint|integer|bigint|int|mediumint|tinyint|year)\b")),
+    ("decimal", re.compile(r"^(numeric|decimal)\b")),
+    ("float", re.compile(r"^(real|double precision|double|float)\b")),
+    ("timestamptz", re.compile(r"^timestamp(\(\d\))? with time zone$")),
+    ("timestamp", re.compile(r"^(timestamp(\(\d\))? without time zone|datetime(\(\d\))?)$")),
+    ("date", re.compile(r"^date$")),
+    ("text", re.compile(r"^(character varying|character|varchar|char|text|\w*text|uuid|enum)\b")),
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_SCALE, _INTEGER_DIGITS = 10, 28
+
+
+def family(column_type: str) -> str | None:
+    """Give the family of a column's type as the catalog spells it; None where no field can be made of it."""
+    plain = column_type.removesuffix(" unsigned").lower()
+    return next((name for name, pattern in _FAMILIES if pattern.match(plain)), None)
+
+
+def avro_kind(avro_type: Any) -> str:
+    """Give the kind of an Avro type: its logical type, record name or plain type; optional types without null."""
+    if isinstance(avro_type, list):
+        return avro_kind(next(each for each in avro_type if each != "null"))
+    if not isinstance(avro_type, dict):
+        return str(avro_type).rpartition(".")[2]
+    if avro_type["type"] == "record":
+        return str(avro_type["name"]).rpartition(".")[2]
+    return str(avro_type.get("logicalType") or avro_type["type"])
+
+
+def optional(avro_type: Any) -> bool:
+    """Tell whether null is a value of the type."""
+    return isinstance(avro_type, list) and "null" in avro_type
+
+
+def convertible(column_type: str, avro_type: Any) -> bool:
+    """Tell whether a column of this type can become a field of this Avro type."""
+    return (family(column_type), avro_kind(avro_type)) in CONVERSIONS
+
+
+def converter(column_type: str, avro_type: Any) -> Convert:
+    """Give the conversion; raise KeyError where there is none. It raises ValueError on a value that does not fit."""
+    return CONVERSIONS[family(column_type) or "", avro_kind(avro_type)]
+
+
+def _exactly(*types: type) -> Convert:
+    def keep(value: Any) -> Any:
+        if type(value) not in types:
+            raise ValueError(f"a {type(value).__name__}, expected {types[0].__name__}")
+        return value
+
+    return keep
+
+
+def to_decimal(value: Any) -> Decimal:
+    """Give an exact decimal(38,10); raise ValueError on NaN, infinity, and what needs more digits."""
+    try:
+        number = Decimal(value) if isinstance(value, str | int) else Decimal(repr(value))
+    except InvalidOperation as error:
+        raise ValueError("not a number") from error
+    if not number.is_finite():
+        raise ValueError("NaN or infinity")
+    _, digits, exponent = number.as_tuple()
+    if -int(exponent) > _SCALE and number != round(number, _SCALE):
+        raise ValueError("more than 10 decimal places")
+    if len(digits) + int(exponent) > _INTEGER_DIGITS:
+        raise ValueError("more than 28 integer digits")
+    return number if -int(exponent) <= _SCALE else round(number, _SCALE)
+
+
+def _to_boolean(value: Any) -> bool:
+    if value in (0, 1):
+        return bool(value)
+    raise ValueError("not a boolean")
+
+
+def _text_to_days(value: Any) -> int:
+    return date.fromisoformat(value).toordinal() - _EPOCH_DAY
+
+
+def _instant(value: Any) -> int:
+    moment = datetime.fromisoformat(value)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _timestamp_text(value: Any) -> str:
+    """Spell a zone-less timestamp, which comes as microseconds 'as if UTC', the way the source shows it."""
+    if type(value) is not int:
+        raise ValueError(f"a {type(value).__name__}, expected int")
+    return (_EPOCH + timedelta(microseconds=value)).replace(tzinfo=None).isoformat(" ")
+
+
+_int, _text = _exactly(int), _exactly(str)
+
+#: (family, Avro kind) -> conversion. `local` is the text form of a time without zone, for LocalTime.
+CONVERSIONS: dict[tuple[str | None, str], Convert] = {
+    ("text", "string"): _text,
+    ("text", "enum"): _text,
+    ("text", "date"): _text_to_days,
+    ("text", "local"): _text,
+    ("int", "int"): _int,
+    ("int", "long"): _int,
+    ("int", "string"): lambda value: str(_int(value)),
+    ("int", "decimal"): to_decimal,
+    ("int", "boolean"): _to_boolean,
+    ("boolean", "boolean"): _to_boolean,
+    ("decimal", "decimal"): to_decimal,
+    ("float", "decimal"): to_decimal,
+    ("date", "date"): _int,
+    ("timestamp", "local"): _timestamp_text,
+    ("timestamptz", "timestamp-micros"): _instant,
+}
+
+
+@lru_cache(maxsize=64)
+def zone(name: str) -> ZoneInfo:
+    """Give a time zone by its IANA name."""
+    return ZoneInfo(name)
+
+
+def local_time(text: str, zone_name: str) -> dict[str, Any]:
+    """Make a LocalTime: the instant in UTC microseconds, and the source's own text."""
+    moment = datetime.fromisoformat(text).replace(tzinfo=zone(zone_name))
+    return {"at": (moment - _EPOCH) // timedelta(microseconds=1), "text": text}

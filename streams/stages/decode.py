@@ -1,0 +1,111 @@
+"""Decode: a record of Debezium's JSON becomes an event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from streams.errors import RecordError
+from streams.records import Begin, Change, Ddl, End, Event, LaneRecord, Position, SnapshotCompleted
+
+_OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
+
+
+class _Source(msgspec.Struct):
+    table: str = ""
+    schema: str = ""
+    db: str = ""
+    ts_us: int | None = None
+    lsn: int | None = None
+    file: str | None = None
+    pos: int = 0
+    row: int = 0
+    connector: str = ""
+
+
+class _Bracket(msgspec.Struct):
+    id: str
+
+
+class _Envelope(msgspec.Struct):
+    op: str | None = None
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    source: _Source | None = None
+    transaction: _Bracket | None = None
+    status: str | None = None
+    id: str | None = None
+    ddl: str | None = None
+    aggregate_type: str | None = None
+    type: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Envelope).decode
+_decode_key = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def decode(record: LaneRecord) -> Event | None:
+    """
+    Tell what a record is; None for what carries no change (tombstones, heartbeats, logical messages).
+
+    Raise RecordError where it is not the JSON that Debezium writes.
+    """
+    if record.value is None:
+        return None
+    try:
+        envelope = _decode(record.value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecordError("decode", "not-debezium", f"is not Debezium's JSON: {error}") from error
+    if envelope.op is not None:
+        return _change(envelope, record) if envelope.op != "m" else None
+    if envelope.status is not None and envelope.id is not None:
+        return _bracket(envelope.status, envelope.id)
+    if envelope.ddl is not None:
+        return Ddl()
+    if envelope.aggregate_type == "Initial Snapshot" and envelope.type == "COMPLETED":
+        return SnapshotCompleted()
+    return None
+
+
+def _change(envelope: _Envelope, record: LaneRecord) -> Change:
+    source = envelope.source
+    if source is None or envelope.op is None:
+        raise RecordError("decode", "no-source", "a change without its source block")
+    bracket = envelope.transaction
+    change = Change(
+        table=f"{source.schema or source.db}.{source.table}",
+        operation=envelope.op,
+        before=envelope.before,
+        after=envelope.after,
+        transaction=transaction_id(bracket.id) if bracket else None,
+        position=_position(source),
+        committed_at=source.ts_us,
+    )
+    if record.headers:
+        for name, value in record.headers:
+            if name == _OLD_KEY:
+                change.moved_from = _decode_key(value)
+            elif name == _NEW_KEY:
+                change.moved_to = _decode_key(value)
+    return change
+
+
+def _position(source: _Source) -> Position:
+    if source.lsn is not None:
+        return Position((source.lsn, 0), 0)
+    number = source.file.rpartition(".")[2] if source.file else ""
+    return Position((int(number) if number.isdigit() else 0, source.pos), source.row)
+
+
+def _bracket(status: str, full_id: str) -> Begin | End:
+    if status == "BEGIN":
+        return Begin(transaction_id(full_id))
+    _, _, lsn = full_id.partition(":")
+    return End(transaction_id(full_id), full_id, int(lsn) if lsn.isdigit() else 0)
+
+
+def transaction_id(full_id: str) -> str:
+    """Give the part that is the same on BEGIN, rows and END: of PostgreSQL's `xid:lsn` only the xid."""
+    head, colon, tail = full_id.partition(":")
+    return head if colon and head.isdigit() and tail.isdigit() else full_id

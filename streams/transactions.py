@@ -1,0 +1,144 @@
+"""
+From a lane log to source transactions: whole, once, in commit order.
+
+A killed Connect worker repeats what it had sent, cut wherever it stood (also in the middle of a
+transaction, and then possibly only its tail). A row belongs to the transaction that its own id names. A
+transaction closes at its END; MariaDB and MySQL close it at a truncate or DDL as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from streams.errors import LaneStopped
+from streams.records import Begin, Change, Ddl, End, Position, SourceTransaction
+
+#: How many ended transactions are remembered to recognise repeats.
+REMEMBERED = 10_000
+
+
+@dataclass(slots=True)
+class Open:
+    """A transaction that has not ended: its rows with the offsets they were read at."""
+
+    rows: list[tuple[int, Position, Change]] = field(default_factory=list)
+    last: Position | None = None
+    #: Rows up to here were read before the transaction was cut off, and come again.
+    skip_to: Position | None = None
+    #: Same log place as the row before: COPY and multi-table truncates give many rows one LSN.
+    same_place: int = 0
+    place: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class Closed:
+    """What an END yields: a transaction or a repeat of one, and the ids of those that are lost."""
+
+    transaction: SourceTransaction | None
+    repeat: bool = False
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Assembler:
+    """Holds open and cut-off transactions; `ended` maps the identities of the last ended ones to their order."""
+
+    open: dict[str, Open] = field(default_factory=dict)
+    cut_off: set[str] = field(default_factory=set)
+    current: str | None = None
+    ended: dict[str, None] = field(default_factory=dict)
+    last_place: int = 0
+
+    def feed(self, event: Begin | End | Ddl | Change, offset: int) -> Closed | None:
+        """Take the next event of the log; give what it closes. Raise LaneStopped on a foreign log place."""
+        if isinstance(event, Change):
+            return self._row(event, offset)
+        if isinstance(event, Begin):
+            self._begin(event.transaction)
+            return None
+        if isinstance(event, End):
+            return self._end(event)
+        return self._bare_end()
+
+    def waiting(self) -> Iterator[tuple[str, int]]:
+        """Give (transaction, offset) of every row that is held."""
+        for transaction, opened in self.open.items():
+            for offset, _, _ in opened.rows:
+                yield transaction, offset
+
+    def _begin(self, transaction: str) -> None:
+        current = self.current
+        if current is not None and current != transaction and current in self.open:
+            if self.open[current].rows:
+                self.cut_off.add(current)
+            else:
+                del self.open[current]
+        again = self.open.setdefault(transaction, Open())
+        again.skip_to, again.place, again.same_place = again.last, None, 0
+        self.cut_off.discard(transaction)
+        self.current = transaction
+
+    def _row(self, change: Change, offset: int) -> Closed | None:
+        if change.transaction is None:
+            return Closed(SourceTransaction(None, [change], change.committed_at))
+        opened = self.open.setdefault(change.transaction, Open())
+        position = _numbered(opened, change)
+        if opened.skip_to is None or position > opened.skip_to:
+            opened.rows.append((offset, position, change))
+            opened.last = position
+        if change.operation == "t" and change.position.place[1]:
+            return self._bare_end()
+        return None
+
+    def _end(self, end: End) -> Closed:
+        opened = self.open.pop(end.transaction, Open())
+        self.cut_off.discard(end.transaction)
+        self.current = None
+        if end.identity in self.ended:
+            return Closed(None, repeat=True)
+        if end.place and end.place < self.last_place:
+            raise LaneStopped(
+                f"transaction {end.transaction} ends at log place {end.place}, below the last one "
+                f"({self.last_place}): this is another incarnation of the source server",
+                "If the server was replaced or restored on purpose, append an `incarnation` record.",
+            )
+        self.last_place = max(self.last_place, end.place)
+        return self._close(end.transaction, end.identity, opened)
+
+    def _bare_end(self) -> Closed | None:
+        """Close the current bracket where MariaDB/MySQL send no END."""
+        transaction, self.current = self.current, None
+        if transaction is None:
+            return None
+        opened = self.open.pop(transaction, Open())
+        if transaction in self.ended:
+            return Closed(None, repeat=True)
+        return self._close(transaction, transaction, opened)
+
+    def _close(self, transaction: str, identity: str, opened: Open) -> Closed:
+        self.ended[identity] = None
+        if len(self.ended) > REMEMBERED:
+            del self.ended[next(iter(self.ended))]
+        lost = tuple(self.cut_off)
+        for each in lost:
+            del self.open[each]
+        self.cut_off.clear()
+        changes = [change for _, _, change in opened.rows]
+        committed_at = changes[-1].committed_at if changes else None
+        return Closed(SourceTransaction(transaction, changes, committed_at), lost=lost)
+
+
+def _numbered(opened: Open, change: Change) -> Position:
+    """
+    Give every row of a transaction a place of its own, in order.
+
+    PostgreSQL gives many rows one LSN (COPY): they are numbered. MariaDB and MySQL give both halves of
+    a primary-key change one place: the delete stands before the create.
+    """
+    position = change.position
+    if position.place[1]:
+        return Position(position.place, 2 * position.row + (change.moved_from is not None))
+    opened.same_place = opened.same_place + 1 if position.place == opened.place else 0
+    opened.place = position.place
+    return Position(position.place, opened.same_place)
