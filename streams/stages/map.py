@@ -94,7 +94,8 @@ def compile_mapping(
     }
     aliases |= {name: parts[name] for name, part in mapping.parts.items() if part.one}
     scope = Scope(source, zone, root, aliases, parts)
-    fields, last = [], []
+    fields: list[Field] = []
+    last: list[Field] = []
     for name, expression in mapping.fields.items():
         if name not in avro_fields:
             raise TongbuError(f"{mapping.mapping}: the entity has no field `{name}`")

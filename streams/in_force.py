@@ -1,0 +1,187 @@
+"""What is in force in a lane: declarations and captured schema, compiled together."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import Any
+
+import fastavro
+
+from schemas.captured import Table
+from schemas.control import CapturedSchema, Declarations, OutputSchema
+from schemas.declarations import Mapping, mapping_from_bundle, rule_from_bundle
+from schemas.errors import TongbuError
+from schemas.expressions import Each, Expression, Reference
+from streams.stages.map import CompiledMapping, compile_mapping
+from streams.stages.rules import CompiledRule, compile_rule
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """An output topic with the registered schema that its records are written with."""
+
+    topic: str
+    schema_id: int
+    parsed: Any
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """A part of an aggregate: its table, and the columns that hold the root's key, in the key's order."""
+
+    alias: str
+    table: str
+    parent_key: tuple[str, ...]
+    order_by: str | None
+    one: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LookupPlan:
+    """A lookup: its table, and where each of its key columns comes from."""
+
+    alias: str
+    table: str
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EntityPlan:
+    """Everything that one entity of a lane needs."""
+
+    entity: str
+    root: str
+    mapping: CompiledMapping
+    parts: tuple[PartPlan, ...]
+    lookups: tuple[LookupPlan, ...]
+    rules: tuple[CompiledRule, ...]
+    writer: Writer
+
+    @property
+    def declared(self) -> Mapping:
+        """The mapping as it was declared."""
+        return self.mapping.mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a table is to an entity: its root (`part` None) or one of its parts."""
+
+    entity: EntityPlan
+    part: PartPlan | None
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Declarations and captured schema of a lane, ready for use. `entities` stand parents first."""
+
+    hash: str
+    placeholder: str
+    tables: dict[str, Table]
+    entities: dict[str, EntityPlan]
+    roles: dict[str, tuple[Role, ...]]
+    transactions: Writer
+    dead_letters: Writer
+
+    @property
+    def imaged(self) -> frozenset[str]:
+        """The tables whose rows are kept as images."""
+        read = {table for plan in self.entities.values() for table in plan.declared.tables}
+        return frozenset(read)
+
+
+def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForce:
+    """Compile; raise TongbuError where declarations and captured schema do not fit together."""
+    tables = {table.qualified: table for table in captured.tables}
+    writers = {schema.topic: _writer(schema) for schema in declared.schemas}
+    rules = [rule_from_bundle(bundled) for bundled in declared.rules]
+    compiled = [compile_rule(rule) for rule in rules]
+    plans = {}
+    for bundled in declared.mappings:
+        mapping = mapping_from_bundle(bundled)
+        own = tuple(each for each in compiled if each.rule.entity == mapping.entity)
+        plans[mapping.entity] = _plan(mapping, declared, tables, writers, own)
+    ordered = {name: plans[name] for name in _parents_first(plans)}
+    return InForce(
+        hash=declared.hash,
+        placeholder=declared.unavailable_placeholder,
+        tables=tables,
+        entities=ordered,
+        roles=_roles(ordered),
+        transactions=writers["canonical.transactions.v1"],
+        dead_letters=writers["hub.dead-letter.v1"],
+    )
+
+
+def _writer(schema: OutputSchema) -> Writer:
+    parsed = fastavro.parse_schema(deepcopy(schema.schema))
+    return Writer(schema.topic, schema.id, parsed, schema.schema)
+
+
+def _plan(
+    mapping: Mapping,
+    declared: Declarations,
+    tables: dict[str, Table],
+    writers: dict[str, Writer],
+    rules: tuple[CompiledRule, ...],
+) -> EntityPlan:
+    writer = writers[f"canonical.{mapping.entity}.v{mapping.major}"]
+    avro_fields = {field["name"]: field["type"] for field in writer.schema["fields"]}
+    compiled = compile_mapping(mapping, declared.source, declared.zone, tables, avro_fields)
+    root_key = tables[mapping.from_].key
+    parts = tuple(
+        PartPlan(alias, part.from_, _joined(mapping, part.join, root_key), part.order_by, part.one)
+        for alias, part in mapping.parts.items()
+    )
+    lookups = tuple(
+        LookupPlan(alias, each.from_, tuple(each.key[name] for name in tables[each.from_].key))
+        for alias, each in mapping.lookups.items()
+    )
+    return EntityPlan(mapping.entity, mapping.from_, compiled, parts, lookups, rules, writer)
+
+
+def _joined(mapping: Mapping, join: dict[str, str], root_key: tuple[str, ...]) -> tuple[str, ...]:
+    """Order the part's join columns as the root's primary key is."""
+    by_root = {root: part for part, root in join.items()}
+    if set(by_root) != set(root_key):
+        raise TongbuError(
+            f"{mapping.mapping}: a part joins {sorted(by_root)}, but the key of {mapping.from_} is {sorted(root_key)}",
+            "Join parts to the primary key of the root table.",
+        )
+    return tuple(by_root[name] for name in root_key)
+
+
+def _roles(plans: dict[str, EntityPlan]) -> dict[str, tuple[Role, ...]]:
+    roles: dict[str, list[Role]] = {}
+    for plan in plans.values():
+        roles.setdefault(plan.root, []).append(Role(plan, None))
+        for part in plan.parts:
+            roles.setdefault(part.table, []).append(Role(plan, part))
+    return {table: tuple(found) for table, found in roles.items()}
+
+
+def _parents_first(plans: dict[str, EntityPlan]) -> list[str]:
+    """Order entities so that what others refer to comes first; a cycle keeps the declared order."""
+    graph = {
+        name: {
+            other for other in _references(plan.declared.fields) if other in plans and other != name
+        }
+        for name, plan in plans.items()
+    }
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except ValueError:
+        return list(plans)
+
+
+def _references(fields: dict[str, Expression]) -> set[str]:
+    found: set[str] = set()
+    for expression in fields.values():
+        if isinstance(expression, Reference) and expression.source is None:
+            found.add(expression.reference)
+        elif isinstance(expression, Each):
+            found |= _references(expression.fields)
+    return found

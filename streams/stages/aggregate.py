@@ -1,0 +1,145 @@
+"""
+Aggregate: row changes become the set of business objects they touch, and an object is read back whole.
+
+An order is its header and its lines: whichever row changes, the order changes, once per transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from streams.in_force import EntityPlan, InForce, PartPlan
+from streams.records import Row, RowChange
+from streams.stages.image import Store, image_key, row_key
+from streams.stages.map import Aggregate
+
+_UNTOUCHED: Any = object()
+
+
+@dataclass(slots=True)
+class Touched:
+    """An aggregate that a transaction touches; `before` is its root row before the transaction."""
+
+    plan: EntityPlan
+    root_key: bytes
+    before: Row | None = _UNTOUCHED
+
+    @property
+    def root_touched(self) -> bool:
+        """Tell whether the root row itself changed."""
+        return self.before is not _UNTOUCHED
+
+
+class TouchedSet:
+    """The aggregates that a transaction touches, in the order of their first touch."""
+
+    def __init__(self, in_force: InForce, store: Store) -> None:
+        self._in_force = in_force
+        self._store = store
+        self._found: dict[tuple[str, bytes], Touched] = {}
+
+    def __iter__(self) -> Any:
+        return iter(list(self._found.values()))
+
+    def add(self, change: RowChange) -> None:
+        """Note what a row change touches, and keep the index from roots to the rows of their parts."""
+        for role in self._in_force.roles.get(change.table, ()):
+            if role.part is None:
+                self._touch_root(role.entity, change)
+            else:
+                self._touch_part(role.entity, role.part, change)
+
+    def _touch(self, plan: EntityPlan, root_key: bytes) -> Touched:
+        return self._found.setdefault((plan.entity, root_key), Touched(plan, root_key))
+
+    def _touch_root(self, plan: EntityPlan, change: RowChange) -> None:
+        if change.before_key is not None:
+            moved = self._touch(plan, change.before_key)
+            if not moved.root_touched:
+                moved.before = change.before
+        touched = self._touch(plan, change.key)
+        if not touched.root_touched:
+            touched.before = None if change.before_key is not None else change.before
+
+    def _touch_part(self, plan: EntityPlan, part: PartPlan, change: RowChange) -> None:
+        old = change.before and row_key(change.before, part.parent_key)
+        new = change.after and row_key(change.after, part.parent_key)
+        if old is not None and (old != new or change.before_key is not None):
+            self._unlink(plan, part, old, change.before_key or change.key)
+        if new is not None and (old != new or change.before_key is not None):
+            self._link(plan, part, new, change.key)
+        for parent in {old: None, new: None}:
+            if parent is not None:
+                self._touch(plan, parent)
+
+    def _link(self, plan: EntityPlan, part: PartPlan, parent: bytes, key: bytes) -> None:
+        place = _children_key(plan, part, parent)
+        children = self._store.get(place) or []
+        if key not in children:
+            self._store.put(place, [*children, key])
+
+    def _unlink(self, plan: EntityPlan, part: PartPlan, parent: bytes, key: bytes) -> None:
+        place = _children_key(plan, part, parent)
+        children = [each for each in self._store.get(place) or [] if each != key]
+        self._store.put(place, children or None)
+
+
+def _children_key(plan: EntityPlan, part: PartPlan, parent: bytes) -> bytes:
+    return b"kid\0" + f"{plan.entity}\0{part.alias}\0".encode() + parent
+
+
+def in_scope(plan: EntityPlan, root: Row | None) -> bool:
+    """Tell whether a root row belongs to the entity."""
+    if root is None:
+        return False
+    return all(root.get(name) == wanted for name, wanted in plan.declared.where.items())
+
+
+def natural_key(plan: EntityPlan, root: Row) -> str:
+    """Give the natural key of a root row: its key columns, joined with |."""
+    return "|".join(
+        "" if (value := root.get(name)) is None else str(value) for name in plan.declared.id_columns
+    )
+
+
+def read_root(plan: EntityPlan, root_key: bytes, store: Store) -> Row | None:
+    """Give the root row of an aggregate as it is now; None where it is gone or out of scope."""
+    root: Row | None = store.get(image_key(plan.root, root_key))
+    return root if in_scope(plan, root) else None
+
+
+def read(plan: EntityPlan, root_key: bytes, root: Row, store: Store) -> Aggregate:
+    """Read an aggregate whole: its parts in their order, its lookups as of now."""
+    aggregate = Aggregate(root=root, row=root)
+    for part in plan.parts:
+        rows = _rows(plan, part, root_key, store)
+        if part.one:
+            aggregate.singles[part.alias] = rows[0] if rows else None
+        else:
+            aggregate.parts[part.alias] = rows
+    for lookup in plan.lookups:
+        key = [_value(path, aggregate) for path in lookup.key]
+        found = None if None in key else store.get(image_key(lookup.table, _key_bytes(key)))
+        aggregate.singles[lookup.alias] = found
+    return aggregate
+
+
+def _rows(plan: EntityPlan, part: PartPlan, root_key: bytes, store: Store) -> list[Row]:
+    keys = store.get(_children_key(plan, part, root_key)) or ()
+    rows = [row for key in keys if (row := store.get(image_key(part.table, key))) is not None]
+    order_by = part.order_by
+    if order_by is not None:
+        rows.sort(key=lambda row: (row[order_by] is None, row[order_by]))
+    return rows
+
+
+def _value(path: str, aggregate: Aggregate) -> Any:
+    alias, dot, name = path.partition(".")
+    if not dot:
+        return aggregate.root.get(path)
+    return (aggregate.singles.get(alias) or {}).get(name)
+
+
+def _key_bytes(values: list[Any]) -> bytes:
+    return row_key(dict(enumerate(values)), tuple(range(len(values))))  # type: ignore[arg-type]

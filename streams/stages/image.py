@@ -1,0 +1,102 @@
+"""
+Image: a change is completed from the last known row, and the last known row is kept.
+
+PostgreSQL sends neither before-images (under its default replica identity) nor large values that did not
+change; the row images give both. A change that changes nothing is dropped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import orjson
+
+from schemas.captured import Table
+from streams.errors import RecordError
+from streams.records import Change, Row, RowChange
+
+
+class Store(Protocol):
+    """What the stages need of the state: reads see earlier writes."""
+
+    def get(self, key: bytes) -> Any:
+        """Give a value, or None."""
+
+    def put(self, key: bytes, value: Any) -> None:
+        """Set a value; None removes it."""
+
+    def scan(
+        self, prefix: bytes, after: bytes = b"", limit: int | None = None
+    ) -> list[tuple[bytes, Any]]:
+        """Give entries under a prefix, in byte order."""
+
+
+def row_key(row: Row, columns: tuple[str, ...]) -> bytes:
+    """Give the key of a row as bytes: the JSON of its key columns."""
+    return orjson.dumps([row.get(name) for name in columns])
+
+
+def image_key(table: str, key: bytes) -> bytes:
+    """Give the place of a row image in the state."""
+    return b"img\0" + table.encode() + b"\0" + key
+
+
+def resolve(change: Change, table: Table, placeholder: str, store: Store) -> Iterator[RowChange]:
+    """Give what a change does to rows, complete; nothing where it does nothing. Keeps the images."""
+    if change.operation == "t":
+        yield from _truncate(table, store)
+    elif change.operation == "d":
+        yield from _delete(change, table, store)
+    else:
+        yield from _upsert(change, table, placeholder, store)
+
+
+def _truncate(table: Table, store: Store) -> Iterator[RowChange]:
+    prefix = image_key(table.qualified, b"")
+    for key, row in store.scan(prefix):
+        store.put(key, None)
+        yield RowChange(table.qualified, key.removeprefix(prefix), row, None)
+
+
+def _delete(change: Change, table: Table, store: Store) -> Iterator[RowChange]:
+    if change.moved_to is not None:
+        return  # the first half of a key change: the create that follows moves the row
+    if change.before is None:
+        raise RecordError("image", "no-key", f"a delete of `{table.qualified}` without its key")
+    key = row_key(change.before, table.key)
+    place = image_key(table.qualified, key)
+    old = store.get(place)
+    if old is not None:
+        store.put(place, None)
+        yield RowChange(table.qualified, key, old, None)
+
+
+def _upsert(change: Change, table: Table, placeholder: str, store: Store) -> Iterator[RowChange]:
+    if change.after is None:
+        raise RecordError("image", "no-row", f"a change of `{table.qualified}` without its row")
+    key = row_key(change.after, table.key)
+    before_key = None if change.moved_from is None else row_key(change.moved_from, table.key)
+    old_place = image_key(table.qualified, before_key or key)
+    old = store.get(old_place)
+    new = _complete(change.after, old, placeholder, table)
+    if old == new:
+        return
+    if before_key is not None:
+        store.put(old_place, None)
+    store.put(image_key(table.qualified, key), new)
+    yield RowChange(table.qualified, key, old, new, before_key if old is not None else None)
+
+
+def _complete(after: Row, old: Row | None, placeholder: str, table: Table) -> Row:
+    """Fill in the values that PostgreSQL did not send because they did not change."""
+    missing = [name for name, value in after.items() if value == placeholder]
+    if not missing:
+        return after
+    if old is None:
+        raise RecordError(
+            "image",
+            "no-image",
+            f"`{table.qualified}`: unchanged column `{missing[0]}` of a row never seen",
+        )
+    return {**after, **{name: old.get(name) for name in missing}}
