@@ -20,7 +20,7 @@ from streams.stages.rules import CompiledRule, compile_rule
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """An output topic with the registered schema that its records are written with."""
+    """An output topic with the schema that its records are written with; `schema` has no named references left."""
 
     topic: str
     schema_id: int
@@ -118,7 +118,8 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
 
 def _writer(schema: OutputSchema) -> Writer:
     parsed = fastavro.parse_schema(deepcopy(schema.schema))
-    return Writer(schema.topic, schema.id, parsed, schema.schema)
+    expanded = fastavro.schema.expand_schema(deepcopy(schema.schema))
+    return Writer(schema.topic, schema.id, parsed, expanded)
 
 
 def _plan(

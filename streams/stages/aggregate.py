@@ -54,21 +54,23 @@ class TouchedSet:
         return self._found.setdefault((plan.entity, root_key), Touched(plan, root_key))
 
     def _touch_root(self, plan: EntityPlan, change: RowChange) -> None:
+        before = change.before
         if change.before_key is not None:
-            moved = self._touch(plan, change.before_key)
-            if not moved.root_touched:
-                moved.before = change.before
+            earlier = self._found.pop((plan.entity, change.before_key), None)
+            if earlier is not None and earlier.root_touched:
+                before = earlier.before
         touched = self._touch(plan, change.key)
         if not touched.root_touched:
-            touched.before = None if change.before_key is not None else change.before
+            touched.before = before
 
     def _touch_part(self, plan: EntityPlan, part: PartPlan, change: RowChange) -> None:
-        old = change.before and row_key(change.before, part.parent_key)
-        new = change.after and row_key(change.after, part.parent_key)
-        if old is not None and (old != new or change.before_key is not None):
-            self._unlink(plan, part, old, change.before_key or change.key)
-        if new is not None and (old != new or change.before_key is not None):
-            self._link(plan, part, new, change.key)
+        old = None if change.before is None else row_key(change.before, part.parent_key)
+        new = None if change.after is None else row_key(change.after, part.parent_key)
+        if old != new or change.before_key is not None:
+            if old is not None:
+                self._unlink(plan, part, old, change.before_key or change.key)
+            if new is not None:
+                self._link(plan, part, new, change.key)
         for parent in {old: None, new: None}:
             if parent is not None:
                 self._touch(plan, parent)

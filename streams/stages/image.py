@@ -15,6 +15,7 @@ import orjson
 from schemas.captured import Table
 from streams.errors import RecordError
 from streams.records import Change, Row, RowChange
+from streams.stages.map import BROKEN
 
 
 class Store(Protocol):
@@ -50,6 +51,22 @@ def resolve(change: Change, table: Table, placeholder: str, store: Store) -> Ite
         yield from _delete(change, table, store)
     else:
         yield from _upsert(change, table, placeholder, store)
+
+
+def resolve_broken(
+    change: Change, table: Table, placeholder: str, code: str, store: Store
+) -> RowChange | None:
+    """Keep what is known of a row that can't be completed, marked, so that its aggregate is withheld."""
+    row = change.after
+    if row is None or any(row.get(name) is None for name in table.key):
+        return None
+    key = row_key(row, table.key)
+    place = image_key(table.qualified, key)
+    old = store.get(place)
+    known = {name: value for name, value in row.items() if value != placeholder}
+    new = {**(old or {}), **known, BROKEN: code}
+    store.put(place, new)
+    return RowChange(table.qualified, key, old, new)
 
 
 def _truncate(table: Table, store: Store) -> Iterator[RowChange]:

@@ -24,6 +24,9 @@ Evaluate = Callable[["Aggregate"], Any]
 
 ROOT = "root"
 
+#: A row image that could not be completed carries the error's code under this name, which no column can have.
+BROKEN = "\0broken"
+
 
 @dataclass(slots=True)
 class Aggregate:
@@ -34,6 +37,12 @@ class Aggregate:
     singles: dict[str, Row | None] = field(default_factory=dict)
     parts: dict[str, list[Row]] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
+
+    def broken(self) -> str | None:
+        """Give the error code of a row that could not be completed; None where all rows are whole."""
+        rows = [self.root, *(row for row in self.singles.values() if row)]
+        rows += [row for part in self.parts.values() for row in part]
+        return next((row[BROKEN] for row in rows if BROKEN in row), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,332 @@
+"""
+A lane: reads its log record by record and gives what each one makes.
+
+A pure function of the log: no clock, no database, no registry, no other topic. What it knows stands in its
+state, which the app commits together with the input position after the outputs are delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from schemas import control, lane_offset
+from schemas.errors import TongbuError
+from streams.errors import LaneStopped, RecordError
+from streams.in_force import InForce, compile_in_force
+from streams.pipeline import Turn
+from streams.records import (
+    Change,
+    LaneRecord,
+    Output,
+    Position,
+    SnapshotCompleted,
+    SourceTransaction,
+)
+from streams.seal import Seal
+from streams.stages.decode import decode
+from streams.stages.encode import (
+    Moment,
+    dead_letter,
+    entity_outputs,
+    stage_clock,
+    transaction_outputs,
+)
+from streams.state import State, join
+from streams.transactions import Assembler, Open
+
+_LANE, _DECLARATIONS, _CAPTURED = b"sys\0lane", b"sys\0declarations", b"sys\0captured"
+_ASSEMBLER, _QUEUE = b"sys\0assembler", b"sys\0queue"
+_ROWS, _ENDED, _FILL = b"row\0", b"end\0", b"fil\0"
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a lane has done since it started."""
+
+    records: int = 0
+    changes: int = 0
+    transactions: int = 0
+    repeats: int = 0
+    published: int = 0
+    dead_letters: int = 0
+
+
+class Lane:
+    """One source's lane. `topic_id` is the id of the topic it reads (None: not checked, as in a replay)."""
+
+    def __init__(
+        self, source: str, partition: int, state: State, seal: Seal, topic_id: str | None
+    ) -> None:
+        self.source = source
+        self.partition = partition
+        self.state = state
+        self.seal = seal
+        self.topic_id = topic_id
+        self.counters = Counters()
+        self.epoch = 0
+        self.in_force: InForce | None = None
+        self.assembler, self._ended_count = _restore_assembler(state)
+        self._persisted = {key for key, _ in state.scan(_ROWS)}
+        stored = state.get(_LANE)
+        if stored is not None:
+            self._check_topic(control.Lane(**stored))
+        self._compile()
+
+    def process(self, record: LaneRecord, offset: int, received: int) -> Iterator[Output]:
+        """
+        Give what a record makes.
+
+        `offset` is the record's Kafka offset in the lane log, `received` when it was read (microseconds);
+        it goes into headers only. Raise LaneStopped where going on could produce wrong results.
+        """
+        self.counters.records += 1
+        if control.is_control(record.key):
+            yield from self._control(record, offset, received)
+        elif self.in_force is not None:
+            yield from self._event(record, offset, received, self.in_force)
+
+    def checkpoint_open(self) -> None:
+        """Put the rows of open transactions into the state, so that the next offset is all there is to resume."""
+        self.state.put(_ASSEMBLER, _assembler_head(self.assembler))
+        held = set()
+        for transaction, opened in self.assembler.open.items():
+            for offset, position, change in opened.rows:
+                key = join(_ROWS[:-1], transaction, offset.to_bytes(8, "big"))
+                held.add(key)
+                if key not in self._persisted:
+                    self.state.put(
+                        key,
+                        [
+                            transaction,
+                            offset,
+                            msgspec.to_builtins(position),
+                            msgspec.to_builtins(change),
+                        ],
+                    )
+        for key in self._persisted - held:
+            self.state.put(key, None)
+        self._persisted = held
+
+    # -- records of Debezium
+
+    def _event(
+        self, record: LaneRecord, offset: int, received: int, in_force: InForce
+    ) -> Iterator[Output]:
+        try:
+            event = decode(record)
+        except RecordError as error:
+            turn = self._turn(record, offset, in_force)
+            turn.undecodable(error)
+            yield from self._outputs(turn, received)
+            return
+        if event is None:
+            return
+        if isinstance(event, SnapshotCompleted):
+            yield from self._snapshot_completed(offset, in_force)
+            return
+        if isinstance(event, Change):
+            self.counters.changes += 1
+            if event.operation == "r":
+                turn = self._turn(record, offset, in_force)
+                turn.snapshot_rows([event])
+                yield from self._outputs(turn, received)
+                return
+        closed = self.assembler.feed(event, offset)
+        if closed is None:
+            return
+        if closed.repeat:
+            self.counters.repeats += 1
+        if closed.transaction is not None:
+            if closed.transaction.id is not None:
+                self._remember_ended()
+            yield from self._transaction(
+                closed.transaction, closed.lost, record, offset, received, in_force
+            )
+
+    def _transaction(
+        self,
+        transaction: SourceTransaction,
+        lost: tuple[str, ...],
+        record: LaneRecord,
+        offset: int,
+        received: int,
+        in_force: InForce,
+    ) -> Iterator[Output]:
+        self.counters.transactions += 1
+        turn = self._turn(record, offset, in_force, transaction.id, transaction.committed_at)
+        for each in lost:
+            message = f"transaction {each} was cut off by a restart of capture and never came again"
+            turn.undecodable(RecordError("transaction", "lost", message))
+        turn.transaction(transaction.changes)
+        yield from self._outputs(turn, received)
+
+    def _turn(
+        self,
+        record: LaneRecord,
+        offset: int,
+        in_force: InForce,
+        transaction: str | None = None,
+        committed_at: int | None = None,
+        kind: str = "transaction",
+    ) -> Turn:
+        version = lane_offset.pack(self.epoch, offset)
+        moment = Moment(self.source, version, record, kind, transaction, committed_at)
+        return Turn(moment, in_force, self.state, self.seal)
+
+    def _outputs(self, turn: Turn, received: int) -> Iterator[Output]:
+        """Give the Kafka records of a turn: the targets' message first, for it is the one that is waited for."""
+        message, moment = turn.message, turn.moment
+        clock = stage_clock(moment.record.timestamp, received, received)
+        if message.records or message.withheld or message.fill:
+            yield from transaction_outputs(message, moment, turn.in_force, self.partition, clock)
+        if not message.only_bindings:
+            yield from entity_outputs(message, moment, clock)
+        for letter in turn.letters:
+            yield dead_letter(letter, moment, turn.in_force)
+        self.counters.published += len(message.records)
+        self.counters.dead_letters += sum(letter.state == "open" for letter in turn.letters)
+
+    # -- control records
+
+    def _control(self, record: LaneRecord, offset: int, received: int) -> Iterator[Output]:
+        try:
+            found = control.decode(record.value or b"")
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise LaneStopped(
+                f"{record.topic} offset {record.offset}: a control record that this version can't read: {error}",
+                "Start the version of Tongbu that wrote it, or a newer one.",
+            ) from error
+        if isinstance(found, control.Lane):
+            self._open_lane(found)
+        elif isinstance(found, control.Declarations | control.CapturedSchema):
+            place = _DECLARATIONS if isinstance(found, control.Declarations) else _CAPTURED
+            self.state.put(place, record.value)
+            self._compile()
+        elif isinstance(found, control.Republish):
+            yield from self._republish(found, record, offset, received)
+        elif isinstance(found, control.Incarnation):
+            self.assembler.last_place = 0
+
+    def _open_lane(self, lane: control.Lane) -> None:
+        if lane.epoch < self.epoch:
+            raise LaneStopped(f"lane {self.source}: epoch {lane.epoch} is below {self.epoch}")
+        self._check_topic(lane)
+        self.state.put(
+            _LANE, {"source": lane.source, "epoch": lane.epoch, "topic_id": lane.topic_id}
+        )
+
+    def _check_topic(self, lane: control.Lane) -> None:
+        if self.topic_id is not None and lane.topic_id != self.topic_id:
+            raise LaneStopped(
+                f"lane {self.source}: the log cdc.{self.source} is another topic ({self.topic_id}) than the lane's ({lane.topic_id})",
+                "Run `tongbu apply`: a new log needs a `lane` record with a higher epoch, and a state of its own.",
+            )
+        self.epoch = lane.epoch
+
+    def _compile(self) -> None:
+        declared, captured = self.state.get(_DECLARATIONS), self.state.get(_CAPTURED)
+        if declared is None or captured is None:
+            return
+        declarations, schema = control.decode(declared), control.decode(captured)
+        if isinstance(declarations, control.Declarations) and isinstance(
+            schema, control.CapturedSchema
+        ):
+            try:
+                self.in_force = compile_in_force(declarations, schema)
+            except TongbuError as error:
+                raise LaneStopped(f"lane {self.source}: {error.message}", error.remedy) from error
+
+    # -- republish
+
+    def _snapshot_completed(self, offset: int, in_force: InForce) -> Iterator[Output]:
+        """All tables are imaged: publish every entity, parents first, one after the other."""
+        self.state.put(_QUEUE, [f"snapshot-{offset}", *in_force.entities])
+        yield from self._next_in_queue()
+
+    def _next_in_queue(self) -> Iterator[Output]:
+        queue = self.state.get(_QUEUE)
+        if not queue:
+            return
+        name, *entities = queue
+        self.state.put(_QUEUE, [name, *entities[1:]] if entities[1:] else None)
+        if entities:
+            first = entities[0]
+            yield self._append(
+                control.Republish(source=self.source, entity=first, fill=f"{name}-{first}")
+            )
+
+    def _republish(
+        self, found: control.Republish, record: LaneRecord, offset: int, received: int
+    ) -> Iterator[Output]:
+        """Publish a chunk and ask for the next. A chunk that was asked for twice is published once."""
+        place = _FILL + found.fill.encode()
+        expected = self.state.get(place)
+        if self.in_force is None or found.entity not in self.in_force.entities:
+            return
+        if (expected or "") != found.after:
+            return
+        plan = self.in_force.entities[found.entity]
+        turn = self._turn(record, offset, self.in_force, kind="republish")
+        after = turn.republish(found, plan)
+        yield from self._outputs(turn, received)
+        if after is not None:
+            self.state.put(place, after)
+            yield self._append(msgspec.structs.replace(found, after=after))
+            return
+        self.state.put(place, "\x00done")
+        if found.fill.startswith("snapshot-"):
+            yield from self._next_in_queue()
+
+    def _append(self, record: control.ControlRecord) -> Output:
+        key, value = control.encode(record)
+        return Output(f"cdc.{self.source}", key, value, partition=0)
+
+    def _remember_ended(self) -> None:
+        """Keep the identities of ended transactions in the state, as a ring."""
+        identity = next(reversed(self.assembler.ended))
+        self._ended_count += 1
+        self.state.put(_ENDED + self._ended_count.to_bytes(8, "big"), identity)
+        oldest = self._ended_count - len(self.assembler.ended)
+        if oldest > 0:
+            self.state.put(_ENDED + oldest.to_bytes(8, "big"), None)
+
+
+def _assembler_head(assembler: Assembler) -> dict[str, Any]:
+    return {
+        "current": assembler.current,
+        "cut_off": sorted(assembler.cut_off),
+        "last_place": assembler.last_place,
+        "open": {
+            transaction: msgspec.to_builtins(
+                [opened.last, opened.skip_to, opened.same_place, opened.place]
+            )
+            for transaction, opened in assembler.open.items()
+        },
+    }
+
+
+def _restore_assembler(state: State) -> tuple[Assembler, int]:
+    assembler = Assembler()
+    ended = state.scan(_ENDED)
+    assembler.ended = dict.fromkeys(identity for _, identity in ended)
+    count = int.from_bytes(ended[-1][0][len(_ENDED) :], "big") if ended else 0
+    head = state.get(_ASSEMBLER)
+    if head is None:
+        return assembler, count
+    assembler.current, assembler.last_place = head["current"], head["last_place"]
+    assembler.cut_off = set(head["cut_off"])
+    for transaction, (last, skip_to, same_place, place) in head["open"].items():
+        assembler.open[transaction] = Open(
+            last=msgspec.convert(last, Position | None),
+            skip_to=msgspec.convert(skip_to, Position | None),
+            same_place=same_place,
+            place=tuple(place) if place else None,
+        )
+    for _, (transaction, offset, position, change) in state.scan(_ROWS):
+        row = (offset, msgspec.convert(position, Position), msgspec.convert(change, Change))
+        assembler.open[transaction].rows.append(row)
+    return assembler, count

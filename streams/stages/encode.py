@@ -1,0 +1,189 @@
+"""Encode: drafts become Kafka records: entity records, the transaction message in parts, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from schemas import codec
+from streams.errors import RecordError
+from streams.in_force import InForce
+from streams.records import LaneRecord, Output
+from streams.stages.publish import Draft
+
+#: A part of a transaction message holds at most this many bytes of records, or one record.
+PART_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What one lane offset is: where, when, and whose transaction."""
+
+    source: str
+    lane_offset: int
+    record: LaneRecord
+    kind: str = "transaction"
+    transaction: str | None = None
+    committed_at: int | None = None
+
+
+@dataclass(slots=True)
+class Message:
+    """The content of canonical.transactions.v1 for one lane offset."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    withheld: list[dict[str, str]] = field(default_factory=list)
+    fill: dict[str, Any] | None = None
+    only_bindings: list[str] = field(default_factory=list)
+
+
+def entity_record(draft: Draft, moment: Moment, index: int, count: int) -> dict[str, Any]:
+    """Encode a draft; give the record of the transaction message. Raise RecordError where it does not fit Avro."""
+    plan, version = draft.plan, moment.lane_offset
+    value = {
+        "meta": {
+            "event_id": f"{moment.source}:{version}:{plan.entity}:{draft.id}",
+            "source": moment.source,
+            "operation": draft.operation,
+            "version": version,
+            "transaction": moment.transaction,
+            "transaction_index": index,
+            "transaction_count": count,
+            "occurred_at": moment.committed_at,
+            "changed": draft.changed,
+            "previous": draft.previous,
+            "previous_id": draft.previous_id,
+            "correlation_id": None,
+            "causation_id": None,
+            "mapping": f"{plan.declared.mapping}@{plan.declared.version}",
+            "rules": [rule.name for rule in plan.rules],
+        },
+        "source_refs": _source_refs(draft, moment.source),
+        "ext": {},
+        **draft.fields,
+    }
+    writer = plan.writer
+    try:
+        encoded = codec.encode(writer.schema_id, writer.parsed, value)
+    except Exception as error:
+        raise RecordError(
+            "encode", "not-avro", f"{type(error).__name__}: a value does not fit the schema"
+        ) from error
+    return {
+        "topic": writer.topic,
+        "key": draft.id,
+        "operation": draft.operation,
+        "version": version,
+        "value": encoded,
+    }
+
+
+def _source_refs(draft: Draft, source: str) -> list[dict[str, str]]:
+    _, _, key = draft.id.partition(":")
+    return [{"source": source, "table": draft.plan.root, "key": key}]
+
+
+def entity_outputs(message: Message, moment: Moment, clock: bytes) -> Iterator[Output]:
+    """Give the records of the entity topics, with CloudEvents headers (binary mode); a delete brings a tombstone."""
+    at = moment.committed_at if moment.committed_at is not None else moment.record.timestamp
+    time = datetime.fromtimestamp(at / 1e6, UTC).isoformat().encode()
+    for record in message.records:
+        key = record["key"].encode()
+        entity = record["topic"].split(".")[1]
+        headers = (
+            ("ce_specversion", b"1.0"),
+            ("ce_id", f"{moment.source}:{moment.lane_offset}:{entity}:{record['key']}".encode()),
+            ("ce_source", f"/tongbu/{moment.source}".encode()),
+            ("ce_type", f"{record['topic']}.{record['operation']}".encode()),
+            ("ce_time", time),
+            ("content-type", b"application/vnd.confluent.avro"),
+            ("stage-clock", clock),
+        )
+        yield Output(record["topic"], key, record["value"], headers)
+        if record["operation"] == "delete":
+            yield Output(record["topic"], key, None, headers[:2])
+
+
+def transaction_outputs(
+    message: Message, moment: Moment, in_force: InForce, partition: int, clock: bytes
+) -> Iterator[Output]:
+    """Give the parts of the transaction message, cut by content, so that a repeat is cut the same."""
+    writer = in_force.transactions
+    parts = _cut(message.records)
+    for number, records in enumerate(parts, start=1):
+        value = {
+            "source": moment.source,
+            "lane_offset": moment.lane_offset,
+            "part": number,
+            "parts": len(parts),
+            "kind": moment.kind,
+            "transaction": moment.transaction,
+            "committed_at": moment.committed_at,
+            "only_bindings": message.only_bindings,
+            "fill": message.fill,
+            "withheld": message.withheld if number == len(parts) else [],
+            "records": records,
+        }
+        encoded = codec.encode(writer.schema_id, writer.parsed, value)
+        headers = (("stage-clock", clock),)
+        yield Output(writer.topic, moment.source.encode(), encoded, headers, partition)
+
+
+def _cut(records: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    parts: list[list[dict[str, Any]]] = [[]]
+    size = 0
+    for record in records:
+        weight = len(record["value"]) + len(record["key"])
+        if parts[-1] and size + weight > PART_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(record)
+        size += weight
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter before it is encoded."""
+
+    id: str
+    state: str
+    error: RecordError
+    entity: str | None = None
+    entity_id: str | None = None
+    sealed: bytes | None = None
+
+
+def dead_letter(letter: Letter, moment: Moment, in_force: InForce, partition: int = 0) -> Output:
+    """Encode a dead letter."""
+    record = moment.record
+    value = {
+        "id": letter.id,
+        "state": letter.state,
+        "source": moment.source,
+        "topic": record.topic,
+        "partition": partition,
+        "offset": record.offset,
+        "stage": letter.error.stage,
+        "code": letter.error.code,
+        "message": letter.error.message,
+        "entity": letter.entity,
+        "entity_id": letter.entity_id,
+        "declarations": in_force.hash,
+        "at": record.timestamp,
+        "sealed": letter.sealed,
+        "digest": sha256(record.key or b"").hexdigest(),
+    }
+    writer = in_force.dead_letters
+    encoded = codec.encode(writer.schema_id, writer.parsed, value)
+    return Output(writer.topic, letter.id.encode(), encoded)
+
+
+def stage_clock(captured: int, received: int, produced: int) -> bytes:
+    """Give the header that tells where a record's time went (microseconds since the epoch)."""
+    return orjson.dumps({"captured": captured, "received": received, "produced": produced})

@@ -1,0 +1,211 @@
+"""
+Publish: what became of a touched aggregate, compared with what was last published of it.
+
+Canonical records are full states. A record that says nothing new is dropped; one that can't be made
+withholds its id until a later state can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from streams.errors import RecordError
+from streams.in_force import EntityPlan
+from streams.records import Row
+from streams.stages import aggregate as aggregates
+from streams.stages.aggregate import Touched
+from streams.stages.image import Store
+
+_pack = msgspec.msgpack.Encoder(decimal_format="string").encode
+_unpack = msgspec.msgpack.Decoder().decode
+
+
+@dataclass(slots=True)
+class Draft:
+    """A canonical record before it is encoded; `fields` without meta. `packed` is its form in the state."""
+
+    plan: EntityPlan
+    id: str
+    operation: str
+    fields: dict[str, Any]
+    changed: list[str] = field(default_factory=list)
+    previous: dict[str, str | None] = field(default_factory=dict)
+    previous_id: str | None = None
+
+
+@dataclass(slots=True)
+class Failed:
+    """An aggregate that could not be made into a record; `root` is its root row."""
+
+    plan: EntityPlan
+    id: str
+    error: RecordError
+    root: Row
+
+
+def ids_after(plan: EntityPlan, after: str, limit: int, store: Store) -> list[tuple[str, bytes]]:
+    """Give the next ids of an entity with their root keys, in the order of their UTF-8 bytes."""
+    prefix = _index_key(plan, "")
+    found = store.scan(prefix, after.encode(), limit)
+    return [(key.removeprefix(prefix).decode(), root_key) for key, root_key in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The canonical id of an aggregate before and after a transaction, and its root row now."""
+
+    before: str | None
+    now: str | None
+    root: Row | None
+
+
+def identify(touched: Touched, source: str, store: Store) -> Identity:
+    """Tell which id an aggregate had and has, and keep the index from ids to root rows."""
+    plan = touched.plan
+    root = aggregates.read_root(plan, touched.root_key, store)
+    now = None if root is None else f"{source}:{aggregates.natural_key(plan, root)}"
+    before = now
+    if touched.root_touched:
+        row = touched.before
+        known = row is not None and aggregates.in_scope(plan, row)
+        before = (
+            f"{source}:{aggregates.natural_key(plan, row)}" if known and row is not None else None
+        )
+    if before is not None and before != now:
+        store.put(_index_key(plan, before), None)
+    if now is not None and touched.root_touched:
+        store.put(_index_key(plan, now), touched.root_key)
+    return Identity(before, now, root)
+
+
+def settle(touched: Touched, identity: Identity, store: Store) -> Iterator[Draft | Failed]:
+    """Give the records that a touched aggregate makes: none, one, or a delete and a record for a moved id."""
+    before, now, root = identity.before, identity.now, identity.root
+    if before is not None and before != now:
+        yield from _deleted(touched.plan, before, store)
+    if root is not None and now is not None:
+        moved_from = before if before != now else None
+        yield from _current(
+            touched.plan,
+            now,
+            touched.root_key,
+            root,
+            store,
+            created=before is None,
+            moved_from=moved_from,
+        )
+
+
+def snapshot(plan: EntityPlan, id_: str, root_key: bytes, store: Store) -> Draft | Failed | None:
+    """Give the current state of an id again, whether or not it changed."""
+    root = aggregates.read_root(plan, root_key, store)
+    if root is None:
+        return None
+    try:
+        fields = _map(plan, root_key, root, store)
+    except RecordError as error:
+        return Failed(plan, id_, error, root)
+    return Draft(plan, id_, "snapshot", fields | {"id": id_})
+
+
+def remember(draft: Draft, version: int, store: Store) -> None:
+    """Keep what is published of an id, to compare the next state with."""
+    gone = draft.operation == "delete"
+    store.put(
+        _published_key(draft.plan, draft.id), None if gone else [version, _pack(draft.fields)]
+    )
+
+
+def _deleted(plan: EntityPlan, id_: str, store: Store) -> Iterator[Draft]:
+    published = store.get(_published_key(plan, id_))
+    if published is not None:
+        yield Draft(plan, id_, "delete", _revive(plan.writer.schema, _unpack(published[1])))
+
+
+def _current(
+    plan: EntityPlan,
+    id_: str,
+    root_key: bytes,
+    root: Row,
+    store: Store,
+    *,
+    created: bool,
+    moved_from: str | None,
+) -> Iterator[Draft | Failed]:
+    try:
+        fields = _map(plan, root_key, root, store) | {"id": id_}
+    except RecordError as error:
+        yield Failed(plan, id_, error, root)
+        return
+    published = store.get(_published_key(plan, id_))
+    if published is None:
+        operation = "create" if created else "update"
+        yield Draft(plan, id_, operation, fields, previous_id=moved_from)
+        return
+    packed = _pack(fields)
+    if packed == published[1]:
+        return
+    old, new = _unpack(published[1]), _unpack(packed)
+    changed = [name for name in new if new[name] != old.get(name)]
+    previous = {
+        name: _text(old.get(name)) for name in changed if not isinstance(old.get(name), dict | list)
+    }
+    yield Draft(plan, id_, "update", fields, changed, previous, moved_from)
+
+
+def _map(plan: EntityPlan, root_key: bytes, root: Row, store: Store) -> dict[str, Any]:
+    """Map and rule an aggregate. Whatever goes wrong in these pure stages is the record's own trouble."""
+    aggregate = aggregates.read(plan, root_key, root, store)
+    broken = aggregate.broken()
+    if broken is not None:
+        raise RecordError(
+            "image", broken, f"a row of `{plan.root}` or its parts could not be completed"
+        )
+    try:
+        fields = plan.mapping(aggregate)
+        for rule in plan.rules:
+            fields |= rule(aggregate)
+    except RecordError:
+        raise
+    except Exception as error:
+        raise RecordError(
+            "map", "internal", f"{type(error).__name__} in mapping or rules"
+        ) from error
+    return fields
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _published_key(plan: EntityPlan, id_: str) -> bytes:
+    return b"pub\0" + f"{plan.entity}\0{id_}".encode()
+
+
+def _index_key(plan: EntityPlan, id_: str) -> bytes:
+    return b"idx\0" + f"{plan.entity}\0{id_}".encode()
+
+
+def _revive(avro_type: Any, value: Any) -> Any:
+    """Turn the state's form of a value back into what Avro writes: decimals stand there as text."""
+    if value is None:
+        return None
+    if isinstance(avro_type, list):
+        return _revive(next(each for each in avro_type if each != "null"), value)
+    if not isinstance(avro_type, dict):
+        return value
+    if avro_type.get("logicalType") == "decimal":
+        return Decimal(value)
+    if avro_type["type"] == "record":
+        types = {each["name"]: each["type"] for each in avro_type["fields"]}
+        return {name: _revive(types[name], each) for name, each in value.items()}
+    if avro_type["type"] == "array":
+        return [_revive(avro_type["items"], each) for each in value]
+    return value
