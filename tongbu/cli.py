@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 
 from schemas.errors import TongbuError
+from tongbu import run
+from tongbu.stack import commands as stack
 
 app = typer.Typer(
     name="tongbu",
@@ -16,6 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Keep OA, ERP and other systems in step, as it happens. `make demo` shows all of it.",
 )
+app.command("up")(stack.up)
+app.command("down")(stack.down)
+app.command("env")(stack.env)
+app.add_typer(run.app, name="run")
 
 
 def main() -> None:

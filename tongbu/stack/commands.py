@@ -1,0 +1,59 @@
+"""`tongbu up|down|status|env`: the local stack from the command line."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tongbu.instance import Instance
+
+InstanceName = Annotated[
+    str,
+    typer.Option(
+        "--instance",
+        envvar="TONGBU_INSTANCE",
+        help="Which stack: each has its own ports and folder.",
+    ),
+]
+
+
+class Only(StrEnum):
+    """A part of the stack."""
+
+    SERVICES = "services"
+
+
+def up(
+    instance: InstanceName = "default",
+    only: Annotated[
+        Only | None, typer.Option(help="Start only the servers, not the pipeline.")
+    ] = None,
+) -> None:
+    """Start databases, Kafka, Connect, registry, then processor and sink writers; wait until they can be used."""
+    from tongbu.stack import lifecycle
+    from tongbu.stack.display import Progress
+
+    with Progress(Console(stderr=True)) as progress:
+        lifecycle.up(Instance.load(instance), progress, with_pipeline=only is None)
+
+
+def down(
+    instance: InstanceName = "default",
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove the instance's folder with all data, too.")
+    ] = False,
+) -> None:
+    """Stop what `up` has started, and nothing else."""
+    from tongbu.stack import lifecycle
+
+    with Console(stderr=True).status(f"stopping {instance}"):
+        lifecycle.down(Instance.load(instance), purge=purge)
+
+
+def env(instance: InstanceName = "default") -> None:
+    """Print where everything is, as KEY=VALUE lines for a shell."""
+    for key, value in Instance.load(instance).environment().items():
+        typer.echo(f"{key}={value}")

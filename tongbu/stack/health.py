@@ -1,0 +1,47 @@
+"""One question per kind of server: do you answer? Each function raises, with the reason, when it does not."""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+import pymysql
+from confluent_kafka.admin import AdminClient
+
+_SECONDS = 2
+
+
+def postgresql(dsn: str) -> None:
+    """Connect and ask."""
+    with psycopg.connect(dsn, connect_timeout=_SECONDS) as connection:
+        connection.execute("SELECT 1")
+
+
+def mariadb(dsn: str) -> None:
+    """Connect; the server's greeting is the answer."""
+    parts = urlsplit(dsn)
+    pymysql.connect(
+        host=parts.hostname,
+        port=parts.port or 0,
+        user=parts.username,
+        password=parts.password or "",
+        connect_timeout=_SECONDS,
+    ).close()
+
+
+def kafka(bootstrap: str) -> None:
+    """Ask the broker for its topics."""
+    # log_level 0: what can't be reached is told by us, not by the client on stderr.
+    AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=_SECONDS)
+
+
+def http(url: str) -> None:
+    """Ask for a page."""
+    httpx.get(url, timeout=_SECONDS).raise_for_status()
+
+
+def port(number: int) -> None:
+    """Connect to a local port."""
+    socket.create_connection(("127.0.0.1", number), timeout=_SECONDS).close()

@@ -1,0 +1,169 @@
+"""Which services an instance has: one table, in the order of their start."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tongbu.instance import HOST, ROOT, Instance
+from tongbu.stack import health
+from tongbu.stack.data_folders import NATIVE, server_home
+from tongbu.stack.java import find_java
+
+BINDINGS = ROOT / "sink_writers/bindings"
+
+
+def _alive() -> None:
+    """Answer for a process that has no port: that it stays up, which the supervisor sees, is its health."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process of the stack. `ready` raises until the service can be used; it starts when all of `needs` are ready."""
+
+    name: str
+    command: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ready: Callable[[], None] = _alive
+    port: int | None = None
+    needs: tuple[str, ...] = ()
+    stop_signal: str = "TERM"
+    #: A database server: as root it runs as `nobody`.
+    drops_root: bool = False
+
+
+def servers(instance: Instance, programs: Path) -> list[Service]:
+    """Return the databases, the broker, the registry and Connect."""
+    ports = instance.ports
+    java = str(find_java())
+    postgres, mariadb = server_home(instance, "postgres"), server_home(instance, "mariadb")
+    return [
+        Service(
+            name="postgres",
+            command=[
+                f"{programs}/postgres/bin/postgres", "-D", f"{postgres}/data",
+                "-c", f"config_file={postgres}/postgresql.conf", "-p", str(ports.postgres),
+            ],
+            folder=postgres,
+            ready=partial(health.postgresql, instance.postgres_admin_dsn()),
+            port=ports.postgres,
+            stop_signal="INT",  # does not wait for clients to leave
+            drops_root=True,
+        ),
+        Service(
+            name="mariadb",
+            command=[
+                f"{programs}/mariadb/bin/mariadbd", f"--defaults-file={mariadb}/mariadb.cnf",
+                f"--basedir={programs}/mariadb", f"--lc-messages-dir={programs}/mariadb/share",
+                f"--datadir={mariadb}/data", f"--port={ports.mariadb}", f"--tmpdir={mariadb}",
+                f"--socket={mariadb}/data/mariadb.sock", f"--pid-file={mariadb}/data/mariadb.pid",
+            ],
+            folder=mariadb,
+            ready=partial(health.mariadb, instance.mariadb_admin_dsn()),
+            port=ports.mariadb,
+            drops_root=True,
+        ),
+        Service(
+            name="kafka",
+            command=[
+                *_jvm(java, "512m"), "-cp", "kafka/*", "kafka.Kafka", str(NATIVE / "server.properties")
+            ],
+            folder=programs,
+            environment=kafka_environment(instance),
+            ready=partial(health.kafka, f"{HOST}:{ports.kafka}"),
+            port=ports.kafka,
+        ),
+        Service(
+            name="registry",
+            command=[
+                *_jvm(java, "64m"), "-XX:TieredStopAtLevel=1", "-jar",
+                str(next((programs / "registry").glob("*-runner.jar"))),
+            ],
+            folder=programs / "registry",
+            environment=_registry_environment(instance),
+            ready=partial(health.http, f"http://{HOST}:{ports.registry}/health/ready"),
+            port=ports.registry,
+        ),
+        Service(
+            name="connect",
+            command=[
+                *_jvm(java, "768m"), "-cp", "kafka/*", "org.apache.kafka.connect.cli.ConnectDistributed",
+                str(ROOT / "connectors-config/worker.properties"),
+            ],
+            folder=programs,
+            environment=instance.connect_environment()
+            | {"TONGBU_CONNECT_LISTENER": f"http://{HOST}:{ports.connect}"},
+            ready=partial(health.http, f"http://{HOST}:{ports.connect}/connectors"),
+            port=ports.connect,
+            needs=("kafka",),
+        ),
+    ]  # fmt: skip
+
+
+def pipeline(instance: Instance) -> list[Service]:
+    """Return our own processes: the processor, a sink writer per binding, and the demo's webhook receiver."""
+    return [
+        _own(instance, "webhook-receiver", port=instance.ports.webhook),
+        _own(instance, "processor", "main"),
+        *(_own(instance, "sink", file.stem) for file in sorted(BINDINGS.glob("*.yaml"))),
+    ]
+
+
+def format_kafka(programs: Path) -> list[str]:
+    """Return the command that makes the broker's storage."""
+    tool = ["kafka.tools.StorageTool", "format", "--standalone", "--config"]
+    return [
+        str(find_java()),
+        "-cp",
+        f"{programs}/kafka/*",
+        *tool,
+        str(NATIVE / "server.properties"),
+    ]
+
+
+def kafka_environment(instance: Instance) -> dict[str, str]:
+    """Return what docker/native/server.properties reads from the environment."""
+    controller = f"{HOST}:{instance.ports.controller}"
+    listener = f"PLAINTEXT://{HOST}:{instance.ports.kafka}"
+    return {
+        "TONGBU_KAFKA_CONTROLLER": controller,
+        "TONGBU_KAFKA_LISTENERS": f"{listener},CONTROLLER://{controller}",
+        "TONGBU_KAFKA_ADVERTISED": f"{listener},CONTROLLER://{controller}",
+        "TONGBU_KAFKA_DATA": str(instance.folder / "data/kafka"),
+    }
+
+
+def _own(instance: Instance, kind: str, *name: str, port: int | None = None) -> Service:
+    return Service(
+        name="-".join(["sink", *name] if kind == "sink" else [kind]),
+        command=[sys.executable, "-m", "tongbu.cli", "run", kind, *name],
+        folder=ROOT,
+        environment=instance.environment(),
+        ready=partial(health.port, port) if port else _alive,
+        port=port,
+        needs=("postgres", "mariadb", "kafka", "registry", "connect"),
+    )
+
+
+def _registry_environment(instance: Instance) -> dict[str, str]:
+    lines = (NATIVE / "registry.env").read_text().splitlines()
+    settings = dict(
+        line.split("=", 1) for line in lines if "=" in line and not line.startswith("#")
+    )
+    # Without WRITE_DELAY=0 a registration that was answered can be lost, and its id given to another schema.
+    store = f"jdbc:h2:file:{instance.folder}/data/registry/registry;WRITE_DELAY=0"
+    return settings | {
+        "REGISTRY_DATASOURCE_URL": store,
+        "QUARKUS_HTTP_HOST": HOST,
+        "QUARKUS_HTTP_PORT": str(instance.ports.registry),
+    }
+
+
+def _jvm(java: str, heap: str) -> list[str]:
+    """Return a JVM with a fixed heap: small, and without surprises in its pauses."""
+    logging = f"-Dlog4j2.configurationFile={NATIVE / 'log4j2.xml'}"
+    return [java, "-XX:+UseSerialGC", f"-Xms{heap}", f"-Xmx{heap}", logging]

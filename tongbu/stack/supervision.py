@@ -1,0 +1,200 @@
+"""Runs an instance's processes under supervisord, which restarts what dies; finds those that a killed supervisord left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xmlrpc.client
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from schemas.errors import TongbuError
+from tongbu.instance import Instance
+from tongbu.stack.services import Service
+
+#: Marks every process that we start, with its instance's folder; nothing else is ever stopped.
+MARK = "TONGBU_SUPERVISED"
+_LONGEST_SOCKET = 100
+_STOP_SECONDS = 20
+
+
+class Supervisor:
+    """The supervisord of one instance, by its configuration file, socket and log."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.folder = instance.folder
+        self.logs = instance.folder / "logs"
+        self.socket = _socket(instance.folder)
+        self._config = instance.folder / "supervisord.conf"
+
+    @property
+    def rpc(self) -> Any:
+        """Return supervisord's `supervisor` namespace; a call raises OSError when it doesn't run."""
+        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    def running(self) -> bool:
+        """Tell whether supervisord answers."""
+        try:
+            self.rpc.getState()
+        except (OSError, xmlrpc.client.Error):
+            return False
+        return True
+
+    def start(self, services: Iterable[Service]) -> None:
+        """Run supervisord with these services; one that runs already learns what has changed."""
+        self.logs.mkdir(exist_ok=True)
+        _write_private(self._config, self._configuration(services))
+        if self.running():
+            self._update()
+            return
+        stop_orphans(self.folder)
+        self.socket.unlink(missing_ok=True)
+        kept = ("PATH", "HOME", "TMPDIR", "USER")
+        environment = {key: os.environ[key] for key in kept if key in os.environ}
+        environment |= {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", MARK: str(self.folder)}
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._config)]
+        subprocess.run(command, env=environment, check=True)
+        self._await_socket()
+
+    def start_process(self, name: str) -> None:
+        """Start a service unless it runs."""
+        try:
+            self.rpc.startProcess(name, False)
+        except xmlrpc.client.Fault as fault:
+            if "ALREADY_STARTED" not in fault.faultString:
+                raise
+
+    def processes(self) -> dict[str, dict[str, Any]]:
+        """Return supervisord's view of each service, empty when it doesn't run."""
+        try:
+            return {info["name"]: info for info in self.rpc.getAllProcessInfo()}
+        except (OSError, xmlrpc.client.Error):
+            return {}
+
+    def stop(self) -> None:
+        """Stop all services, last started first, then supervisord; then what an earlier one left."""
+        if self.running():
+            process = psutil.Process(self.rpc.getPID())
+            self.rpc.shutdown()
+            process.wait(timeout=5 * _STOP_SECONDS)
+        stop_orphans(self.folder)
+        self.socket.unlink(missing_ok=True)
+
+    def _update(self) -> None:
+        added, changed, removed = self.rpc.reloadConfig()[0]
+        for name in [*changed, *removed]:
+            self.rpc.stopProcessGroup(name)
+            self.rpc.removeProcessGroup(name)
+        for name in [*added, *changed]:
+            self.rpc.addProcessGroup(name)
+
+    def _await_socket(self) -> None:
+        for _ in range(100):
+            if self.running():
+                return
+            time.sleep(0.1)
+        raise TongbuError(
+            "supervisord did not start", f"Its log says why: {self.logs / 'supervisord.log'}"
+        )
+
+    def _configuration(self, services: Iterable[Service]) -> str:
+        sections = {
+            "unix_http_server": {"file": self.socket, "chmod": "0700"},
+            "supervisord": {
+                "logfile": self.logs / "supervisord.log",
+                "logfile_maxbytes": "2MB",
+                "logfile_backups": 1,
+                "pidfile": self.folder / "supervisord.pid",
+                "childlogdir": self.logs,
+                **({"user": "root"} if os.geteuid() == 0 else {}),
+            },
+            "rpcinterface:supervisor": {
+                "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+            },
+        } | {
+            f"program:{service.name}": self._program(service, place)
+            for place, service in enumerate(services, 1)
+        }
+        return "\n".join(
+            f"[{section}]\n" + "".join(f"{key}={value}\n" for key, value in keys.items())
+            for section, keys in sections.items()
+        )
+
+    def _program(self, service: Service, place: int) -> dict[str, Any]:
+        return {
+            "command": _escaped(shlex.join(service.command)),
+            "directory": _escaped(str(service.folder)),
+            "environment": _escaped(
+                ",".join(f'{key}="{value}"' for key, value in service.environment.items())
+            ),
+            "priority": place,
+            "autostart": "false",  # `up` starts them, each when what it needs is ready
+            "autorestart": "true",
+            "startsecs": 1,
+            "startretries": 1000,  # the pause grows by a second each time
+            "stopsignal": service.stop_signal,
+            "stopwaitsecs": _STOP_SECONDS,
+            "stopasgroup": "true",
+            "killasgroup": "true",
+            "redirect_stderr": "true",
+            "stdout_logfile": _escaped(str(self.logs / f"{service.name}.log")),
+            "stdout_logfile_maxbytes": "10MB",
+            "stdout_logfile_backups": 1,
+            **({"user": "nobody"} if service.drops_root and os.geteuid() == 0 else {}),
+        }
+
+
+def stop_orphans(folder: Path) -> list[int]:
+    """Stop the processes of the instance in `folder` that no living supervisord looks after; return their ids."""
+    orphans = [process for process in psutil.process_iter() if _marked(process, folder)]
+    for process in orphans:
+        _signal(process, signal.SIGINT if process.name() == "postgres" else signal.SIGTERM)
+    _, stubborn = psutil.wait_procs(orphans, timeout=_STOP_SECONDS)
+    for process in stubborn:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(stubborn, timeout=_STOP_SECONDS)
+    return [process.pid for process in orphans]
+
+
+def _marked(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return process.environ().get(MARK) == str(folder)
+    except (psutil.Error, OSError):
+        return False
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+def _socket(folder: Path) -> Path:
+    """Return a path that fits into a socket's address, which has about 100 bytes."""
+    socket = folder / "supervisor.sock"
+    if len(os.fsencode(socket)) <= _LONGEST_SOCKET:
+        return socket
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"tongbu-{os.geteuid()}-{digest}.sock"
+
+
+def _escaped(text: str) -> str:
+    """Return the text as supervisord's configuration wants it: % starts an expansion there."""
+    return text.replace("%", "%%")
+
+
+def _write_private(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.write_text(text)
