@@ -32,7 +32,6 @@ from streams.stages.encode import (
     Moment,
     dead_letter,
     entity_outputs,
-    stage_clock,
     transaction_outputs,
 )
 from streams.state import State, join
@@ -76,18 +75,17 @@ class Lane:
             self._check_topic(control.Lane(**stored))
         self._compile()
 
-    def process(self, record: LaneRecord, offset: int, received: int) -> Iterator[Output]:
+    def process(self, record: LaneRecord) -> Iterator[Output]:
         """
         Give what a record makes.
 
-        `offset` is the record's Kafka offset in the lane log, `received` when it was read (microseconds);
-        it goes into headers only. Raise LaneStopped where going on could produce wrong results.
+        Raise LaneStopped where going on could produce wrong results.
         """
         self.counters.records += 1
         if control.is_control(record.key):
-            yield from self._control(record, offset, received)
+            yield from self._control(record)
         elif self.in_force is not None:
-            yield from self._event(record, offset, received, self.in_force)
+            yield from self._event(record, self.in_force)
 
     def checkpoint_open(self) -> None:
         """Put the rows of open transactions into the state, so that the next offset is all there is to resume."""
@@ -113,29 +111,27 @@ class Lane:
 
     # -- records of Debezium
 
-    def _event(
-        self, record: LaneRecord, offset: int, received: int, in_force: InForce
-    ) -> Iterator[Output]:
+    def _event(self, record: LaneRecord, in_force: InForce) -> Iterator[Output]:
         try:
             event = decode(record)
         except RecordError as error:
-            turn = self._turn(record, offset, in_force)
+            turn = self._turn(record, in_force)
             turn.undecodable(error)
-            yield from self._outputs(turn, received)
+            yield from self._outputs(turn)
             return
         if event is None:
             return
         if isinstance(event, SnapshotCompleted):
-            yield from self._snapshot_completed(offset, in_force)
+            yield from self._snapshot_completed(record.offset, in_force)
             return
         if isinstance(event, Change):
             self.counters.changes += 1
             if event.operation == "r":
-                turn = self._turn(record, offset, in_force)
+                turn = self._turn(record, in_force)
                 turn.snapshot_rows([event])
-                yield from self._outputs(turn, received)
+                yield from self._outputs(turn)
                 return
-        closed = self.assembler.feed(event, offset)
+        closed = self.assembler.feed(event, record.offset)
         if closed is None:
             return
         if closed.repeat:
@@ -143,48 +139,42 @@ class Lane:
         if closed.transaction is not None:
             if closed.transaction.id is not None:
                 self._remember_ended()
-            yield from self._transaction(
-                closed.transaction, closed.lost, record, offset, received, in_force
-            )
+            yield from self._transaction(closed.transaction, closed.lost, record, in_force)
 
     def _transaction(
         self,
         transaction: SourceTransaction,
         lost: tuple[str, ...],
         record: LaneRecord,
-        offset: int,
-        received: int,
         in_force: InForce,
     ) -> Iterator[Output]:
         self.counters.transactions += 1
-        turn = self._turn(record, offset, in_force, transaction.id, transaction.committed_at)
+        turn = self._turn(record, in_force, transaction.id, transaction.committed_at)
         for each in lost:
             message = f"transaction {each} was cut off by a restart of capture and never came again"
             turn.undecodable(RecordError("transaction", "lost", message))
         turn.transaction(transaction.changes)
-        yield from self._outputs(turn, received)
+        yield from self._outputs(turn)
 
     def _turn(
         self,
         record: LaneRecord,
-        offset: int,
         in_force: InForce,
         transaction: str | None = None,
         committed_at: int | None = None,
         kind: str = "transaction",
     ) -> Turn:
-        version = lane_offset.pack(self.epoch, offset)
+        version = lane_offset.pack(self.epoch, record.offset)
         moment = Moment(self.source, version, record, kind, transaction, committed_at)
         return Turn(moment, in_force, self.state, self.seal)
 
-    def _outputs(self, turn: Turn, received: int) -> Iterator[Output]:
+    def _outputs(self, turn: Turn) -> Iterator[Output]:
         """Give the Kafka records of a turn: the targets' message first, for it is the one that is waited for."""
         message, moment = turn.message, turn.moment
-        clock = stage_clock(moment.record.timestamp, received, received)
         if message.records or message.withheld or message.fill:
-            yield from transaction_outputs(message, moment, turn.in_force, self.partition, clock)
+            yield from transaction_outputs(message, moment, turn.in_force, self.partition)
         if not message.only_bindings:
-            yield from entity_outputs(message, moment, clock)
+            yield from entity_outputs(message, moment)
         for letter in turn.letters:
             yield dead_letter(letter, moment, turn.in_force)
         self.counters.published += len(message.records)
@@ -192,7 +182,7 @@ class Lane:
 
     # -- control records
 
-    def _control(self, record: LaneRecord, offset: int, received: int) -> Iterator[Output]:
+    def _control(self, record: LaneRecord) -> Iterator[Output]:
         try:
             found = control.decode(record.value or b"")
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -207,7 +197,7 @@ class Lane:
             self.state.put(place, record.value)
             self._compile()
         elif isinstance(found, control.Republish):
-            yield from self._republish(found, record, offset, received)
+            yield from self._republish(found, record)
         elif isinstance(found, control.Incarnation):
             self.assembler.last_place = 0
 
@@ -259,9 +249,7 @@ class Lane:
                 control.Republish(source=self.source, entity=first, fill=f"{name}-{first}")
             )
 
-    def _republish(
-        self, found: control.Republish, record: LaneRecord, offset: int, received: int
-    ) -> Iterator[Output]:
+    def _republish(self, found: control.Republish, record: LaneRecord) -> Iterator[Output]:
         """Publish a chunk and ask for the next. A chunk that was asked for twice is published once."""
         place = _FILL + found.fill.encode()
         expected = self.state.get(place)
@@ -270,9 +258,9 @@ class Lane:
         if (expected or "") != found.after:
             return
         plan = self.in_force.entities[found.entity]
-        turn = self._turn(record, offset, self.in_force, kind="republish")
+        turn = self._turn(record, self.in_force, kind="republish")
         after = turn.republish(found, plan)
-        yield from self._outputs(turn, received)
+        yield from self._outputs(turn)
         if after is not None:
             self.state.put(place, after)
             yield self._append(msgspec.structs.replace(found, after=after))

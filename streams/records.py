@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class LaneRecord:
-    """A record of a lane log as Kafka holds it; `timestamp` is its append time in microseconds."""
+    """A record of a lane log; `offset` is its place there, `timestamp` its append time in microseconds."""
 
     topic: str
     offset: int
@@ -100,10 +100,16 @@ class RowChange:
 
 @dataclass(slots=True)
 class Output:
-    """A record to be produced; `partition` -1 lets the key decide."""
+    """
+    A record to be produced; `partition` -1 lets the key decide.
+
+    `captured` is the append time of the lane record that made it (microseconds): the app adds its own
+    times and sends all as the header `stage-clock`.
+    """
 
     topic: str
     key: bytes
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
     partition: int = -1
+    captured: int | None = None

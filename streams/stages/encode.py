@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-import orjson
-
 from schemas import codec
 from streams.errors import RecordError
 from streams.in_force import InForce
@@ -88,7 +86,7 @@ def _source_refs(draft: Draft, source: str) -> list[dict[str, str]]:
     return [{"source": source, "table": draft.plan.root, "key": key}]
 
 
-def entity_outputs(message: Message, moment: Moment, clock: bytes) -> Iterator[Output]:
+def entity_outputs(message: Message, moment: Moment) -> Iterator[Output]:
     """Give the records of the entity topics, with CloudEvents headers (binary mode); a delete brings a tombstone."""
     at = moment.committed_at if moment.committed_at is not None else moment.record.timestamp
     time = datetime.fromtimestamp(at / 1e6, UTC).isoformat().encode()
@@ -102,15 +100,16 @@ def entity_outputs(message: Message, moment: Moment, clock: bytes) -> Iterator[O
             ("ce_type", f"{record['topic']}.{record['operation']}".encode()),
             ("ce_time", time),
             ("content-type", b"application/vnd.confluent.avro"),
-            ("stage-clock", clock),
         )
-        yield Output(record["topic"], key, record["value"], headers)
+        yield Output(
+            record["topic"], key, record["value"], headers, captured=moment.record.timestamp
+        )
         if record["operation"] == "delete":
             yield Output(record["topic"], key, None, headers[:2])
 
 
 def transaction_outputs(
-    message: Message, moment: Moment, in_force: InForce, partition: int, clock: bytes
+    message: Message, moment: Moment, in_force: InForce, partition: int
 ) -> Iterator[Output]:
     """Give the parts of the transaction message, cut by content, so that a repeat is cut the same."""
     writer = in_force.transactions
@@ -130,8 +129,8 @@ def transaction_outputs(
             "records": records,
         }
         encoded = codec.encode(writer.schema_id, writer.parsed, value)
-        headers = (("stage-clock", clock),)
-        yield Output(writer.topic, moment.source.encode(), encoded, headers, partition)
+        captured = moment.record.timestamp
+        yield Output(writer.topic, moment.source.encode(), encoded, (), partition, captured)
 
 
 def _cut(records: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -182,8 +181,3 @@ def dead_letter(letter: Letter, moment: Moment, in_force: InForce, partition: in
     writer = in_force.dead_letters
     encoded = codec.encode(writer.schema_id, writer.parsed, value)
     return Output(writer.topic, letter.id.encode(), encoded)
-
-
-def stage_clock(captured: int, received: int, produced: int) -> bytes:
-    """Give the header that tells where a record's time went (microseconds since the epoch)."""
-    return orjson.dumps({"captured": captured, "received": received, "produced": produced})

@@ -1,0 +1,34 @@
+"""Settings of the processor, read once from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What the processor needs to know of its surroundings; the names are those of `tongbu env`."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    kafka_bootstrap: str
+    #: Folder for state, key file and status.
+    tongbu_data: Path
+    #: Prefix of every topic name, e.g. `replay.x1.`.
+    tongbu_namespace: str = ""
+    #: A replay takes offsets from headers, appends nothing to its log, and does not check the topic's id.
+    tongbu_replay: bool = False
+    #: Seconds without heartbeat after which the group gives the lanes to another worker.
+    tongbu_session_seconds: float = Field(default=10.0, ge=6.0)
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the lanes' states are."""
+        return self.tongbu_data / "state" / (self.tongbu_namespace.rstrip(".") or "live")
+
+    @property
+    def key_file(self) -> Path:
+        """The key that seals dead letters."""
+        return self.tongbu_data / "dead-letter.key"
