@@ -1,0 +1,347 @@
+"""What a lane makes of its log."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import orjson
+import pytest
+from lanes import PLACEHOLDER, Log, Reader, head, line
+
+from schemas import control, lane_offset
+from streams.errors import LaneStopped
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    return Reader(tmp_path)
+
+
+def order(log: Log) -> None:
+    log.transaction(
+        ("c", "head", head()), ("c", "line", line(1)), ("c", "line", line(2, no=2, amount="2.5000"))
+    )
+
+
+def test_an_order_with_lines_written_in_one_transaction_is_one_record_of_one_message(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    order(log)
+
+    outputs = reader.run(log)
+
+    (message,) = reader.messages(outputs)
+    (record,) = reader.records(outputs)
+    assert message["kind"] == "transaction"
+    assert message["lane_offset"] == lane_offset.pack(1, len(log.records) - 1)
+    assert [each["operation"] for each in message["records"]] == ["create"]
+    assert record["id"] == "erp:SO1"
+    assert record["line_count"] == 2
+    assert record["gross"] == {"amount": Decimal("12.5"), "currency": "CNY"}
+    assert record["meta"]["version"] == message["lane_offset"]
+
+
+def test_a_change_of_a_line_changes_its_order_and_says_what_changed(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    reader.run(log)
+    log.transaction(("u", "line", line(2, no=2, amount="3.0000")))
+
+    (record,) = reader.records(reader.run(log))
+
+    assert record["meta"]["operation"] == "update"
+    assert sorted(record["meta"]["changed"]) == ["gross", "lines"]
+    assert record["gross"]["amount"] == Decimal(13)
+
+
+def test_scalar_fields_that_changed_carry_their_previous_value(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    log.transaction(("u", "head", head(state=1)))
+
+    record = reader.records(reader.run(log))[-1]
+
+    assert record["meta"]["changed"] == ["status"]
+    assert record["meta"]["previous"] == {"status": "draft"}
+
+
+def test_an_update_that_changes_nothing_makes_no_message(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    reader.run(log)
+    log.transaction(("u", "head", head()))
+
+    assert reader.run(log) == []
+
+
+def test_an_unchanged_large_value_is_completed_from_the_image(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    log.transaction(("u", "head", head(state=1, note=PLACEHOLDER)))
+
+    assert reader.records(reader.run(log))[-1]["note"] == "n"
+
+
+def test_a_deleted_order_is_a_delete_record_with_its_last_state_and_a_tombstone(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    order(log)
+    reader.run(log)
+    log.transaction(
+        ("d", "line", None, line(1)), ("d", "line", None, line(2)), ("d", "head", None, {"id": 1})
+    )
+
+    outputs = reader.run(log)
+
+    (message,) = reader.messages(outputs)
+    (record,) = reader.records(outputs)
+    assert message["records"][0]["operation"] == "delete"
+    assert record["gross"]["amount"] == Decimal("12.5")
+    assert [output.value is None for output in outputs if output.topic == "canonical.order.v1"] == [
+        False,
+        True,
+    ]
+
+
+def test_a_line_that_moves_to_another_order_changes_both(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    log.transaction(("c", "head", head(2)), ("c", "line", line(3, 2)))
+    reader.run(log)
+    log.transaction(("u", "line", line(2, 2, no=2, amount="2.5000")))
+
+    records = {record["id"]: record["line_count"] for record in reader.records(reader.run(log))}
+
+    assert records == {"erp:SO1": 1, "erp:SO2": 2}
+
+
+def test_a_changed_natural_key_is_a_delete_and_a_record_that_names_the_previous_id(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    order(log)
+    reader.run(log)
+    log.transaction(("u", "head", head(code="SO9")))
+
+    outputs = reader.run(log)
+
+    operations = [
+        (each["operation"], each["key"]) for each in reader.messages(outputs)[0]["records"]
+    ]
+    assert operations == [("delete", "erp:SO1"), ("update", "erp:SO9")]
+    assert reader.records(outputs)[1]["meta"]["previous_id"] == "erp:SO1"
+
+
+def test_a_primary_key_change_moves_the_row_with_its_unsent_values(reader: Reader) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head()))
+    reader.run(log)
+    log.begin(900)
+    log.row("d", "head", None, {"id": 1}, 900, (("__debezium.newkey", orjson.dumps({"id": 7})),))
+    log.row(
+        "c",
+        "head",
+        head(7, code="SO1", note=PLACEHOLDER),
+        None,
+        900,
+        (("__debezium.oldkey", orjson.dumps({"id": 1})),),
+    )
+    log.end(900)
+    log.transaction(("u", "head", head(7, code="SO1", state=1, note=PLACEHOLDER)))
+
+    records = reader.records(reader.run(log))
+
+    assert [(record["id"], record["note"], record["status"]) for record in records] == [
+        ("erp:SO1", "n", "approved")
+    ]
+
+
+def test_rows_outside_the_scope_of_a_mapping_are_no_records_and_leave_when_they_leave_it(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head(returned=True)))
+    assert reader.run(log) == []
+    log.transaction(("u", "head", head(returned=False)))
+    log.transaction(("u", "head", head(returned=True)))
+
+    messages = reader.messages(reader.run(log))
+
+    assert [each["operation"] for message in messages for each in message["records"]] == [
+        "create",
+        "delete",
+    ]
+
+
+def test_a_repeat_after_a_killed_capture_is_dropped(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    repeated = log.records[3:]
+    for record in repeated:
+        log.add(record.value, record.key)
+
+    outputs = reader.run(log)
+
+    assert len(reader.messages(outputs)) == 1
+    assert reader.lane.counters.repeats == 1
+
+
+def test_a_transaction_cut_off_and_sent_again_is_whole_and_once(reader: Reader) -> None:
+    log = Log().start()
+    whole = Log()
+    order(whole)
+    for record in [*whole.records[:3], *whole.records]:
+        log.add(record.value, record.key)
+
+    (record,) = reader.records(reader.run(log))
+
+    assert record["line_count"] == 2
+
+
+def test_a_transaction_that_never_comes_again_is_a_named_loss(reader: Reader) -> None:
+    log = Log().start()
+    log.begin(50)
+    log.row("c", "head", head(5), xid=50)
+    order(log)
+
+    outputs = reader.run(log)
+
+    (letter,) = reader.letters(outputs)
+    assert (letter["stage"], letter["code"]) == ("transaction", "lost")
+    assert len(reader.records(outputs)) == 1
+
+
+def test_an_unknown_transaction_below_the_last_log_place_stops_the_lane(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    log.lsn = 10
+    order(log)
+
+    with pytest.raises(LaneStopped, match="another incarnation"):
+        reader.run(log)
+
+
+def test_a_record_that_cannot_be_mapped_is_a_dead_letter_and_its_neighbours_go_on(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head()), ("c", "line", line(1, amount="NaN")))
+    log.transaction(("c", "head", head(2)), ("c", "line", line(2, 2)))
+
+    outputs = reader.run(log)
+
+    (letter,) = reader.letters(outputs)
+    assert (letter["state"], letter["entity_id"], letter["code"]) == (
+        "open",
+        "erp:SO1",
+        "conversion",
+    )
+    assert reader.messages(outputs)[0]["withheld"] == [
+        {"entity": "order", "id": "erp:SO1", "reason": "conversion"}
+    ]
+    assert [record["id"] for record in reader.records(outputs)] == ["erp:SO2"]
+
+
+def test_a_later_good_state_of_a_withheld_id_is_published_and_closes_its_letter(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head()), ("c", "line", line(1, amount="NaN")))
+    log.transaction(("u", "line", line(1)))
+
+    outputs = reader.run(log)
+
+    assert [letter["state"] for letter in reader.letters(outputs)] == ["open", "superseded"]
+    assert len({letter["id"] for letter in reader.letters(outputs)}) == 1
+    assert [record["id"] for record in reader.records(outputs)] == ["erp:SO1"]
+
+
+def test_bytes_that_are_no_json_are_a_dead_letter_with_the_original_sealed(reader: Reader) -> None:
+    log = Log().start()
+    log.add(b"{broken", b"k")
+    order(log)
+
+    outputs = reader.run(log)
+
+    (letter,) = reader.letters(outputs)
+    assert b"{broken" not in letter["sealed"]
+    assert reader.seal.open("cdc.erp/0/3", letter["sealed"]) == b"k\0{broken"
+    assert len(reader.records(outputs)) == 1
+
+
+def test_a_row_whose_unsent_value_was_never_seen_withholds_its_order_until_it_comes_complete(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.transaction(("u", "head", head(note=PLACEHOLDER)))
+    outputs = reader.run(log)
+    assert reader.letters(outputs)[0]["code"] == "no-image"
+    log.transaction(("u", "head", head(note="whole")))
+
+    assert [record["note"] for record in reader.records(reader.run(log))] == ["whole"]
+
+
+def test_snapshot_rows_fill_images_and_are_published_in_chunks_when_the_snapshot_is_complete(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    for number in range(1, 1203):
+        log.row("r", "head", head(number))
+        log.row("r", "line", line(number, number))
+    assert reader.run(log) == []
+    log.snapshot_completed()
+
+    messages = reader.messages(reader.run(log))
+
+    assert [len(message["records"]) for message in messages] == [500, 500, 202]
+    assert {message["kind"] for message in messages} == {"republish"}
+    assert [message["fill"]["last"] for message in messages] == [False, False, True]
+    assert messages[1]["fill"]["after"] == messages[0]["fill"]["to"]
+    assert {each["operation"] for each in messages[0]["records"]} == {"snapshot"}
+
+
+def test_a_chunk_that_was_asked_for_twice_is_published_once(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    for _ in range(2):
+        log.control(control.Republish(source="erp", entity="order", fill="f1"))
+
+    messages = reader.messages(reader.run(log))
+
+    assert [message["kind"] for message in messages] == ["transaction", "republish"]
+
+
+def test_the_same_log_gives_the_same_bytes_also_when_it_is_read_with_restarts(
+    tmp_path: Path,
+) -> None:
+    log = Log().start()
+    log.row("r", "head", head(8))
+    order(log)
+    log.snapshot_completed()
+    log.transaction(("u", "head", head(state=1)), ("u", "line", line(1, amount="NaN")))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = Reader(tmp_path / "a")
+    expected = first.run(log)
+    second = Reader(tmp_path / "b")
+    second.seal = second.lane.seal = first.seal
+    outputs = []
+    for record in log.records:
+        outputs += list(second.lane.process(record))
+        second.lane.checkpoint_open()
+        second.state.commit(record.offset + 1)
+        second = second.reopen()
+        second.seal = second.lane.seal = first.seal
+
+    assert outputs == expected
+
+
+def test_a_lane_log_made_anew_without_a_higher_epoch_stops_the_lane(reader: Reader) -> None:
+    log = Log()
+    log.control(control.Lane(source="erp", epoch=1, topic_id="another"))
+
+    with pytest.raises(LaneStopped, match="another topic"):
+        reader.run(log)
