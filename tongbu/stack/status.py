@@ -1,0 +1,100 @@
+"""How each service of an instance is: running or why not, since when, and whether it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from tongbu.instance import Instance
+from tongbu.stack import artifacts, services
+from tongbu.stack.obituaries import Death, deaths
+from tongbu.stack.services import Service
+from tongbu.stack.supervision import Supervisor
+
+_STYLES = {"ready": "green", "not started": "dim", "stopped": "dim"}
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of one service. `state`: ready, not answering, starting, dying, not started, stopped."""
+
+    service: str
+    state: str
+    pid: int | None
+    uptime_seconds: int | None
+    restarts: int
+    reason: str
+    last_death: Death | None
+
+    @property
+    def well(self) -> bool:
+        """Tell whether nobody has to look at it."""
+        return self.state in _STYLES
+
+
+def inspect(instance: Instance) -> list[State]:
+    """Ask the supervisor and each service, all at the same time."""
+    supervisor = Supervisor(instance)
+    processes, died = supervisor.processes(), deaths(supervisor.logs)
+    wanted = [*services.servers(instance, artifacts.folder()), *services.pipeline(instance)]
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        return list(
+            pool.map(lambda service: _state(service, processes.get(service.name), died), wanted)
+        )
+
+
+def table(states: Iterable[State]) -> Table:
+    """Return the states for a person."""
+    shown = Table(
+        "service", "state", "pid", "up", "restarts", "why it last died", box=None, pad_edge=False
+    )
+    for state in states:
+        death = state.last_death
+        shown.add_row(
+            state.service,
+            Text(
+                ": ".join(filter(None, [state.state, state.reason])),
+                _STYLES.get(state.state, "red"),
+            ),
+            str(state.pid or ""),
+            "" if state.uptime_seconds is None else str(timedelta(seconds=state.uptime_seconds)),
+            str(state.restarts or ""),
+            f"{death.at} {death.reason}: {death.said}" if death else "",
+        )
+    return shown
+
+
+def _state(service: Service, process: dict[str, Any] | None, died: list[Death]) -> State:
+    own = [death for death in died if death.service == service.name]
+    running = process is not None and process["statename"] == "RUNNING"
+    state, reason = _answer(service) if running else (_standing(process), "")
+    return State(
+        service=service.name,
+        state=state,
+        pid=process["pid"] or None if process else None,
+        uptime_seconds=process["now"] - process["start"] if process and running else None,
+        restarts=len(own),
+        reason=reason,
+        last_death=own[-1] if own else None,
+    )
+
+
+def _answer(service: Service) -> tuple[str, str]:
+    try:
+        service.ready()
+    except Exception as error:  # each client has its own
+        return "not answering", str(error).strip().splitlines()[0]
+    return "ready", ""
+
+
+def _standing(process: dict[str, Any] | None) -> str:
+    """Return the state of a process that does not run, in words."""
+    if process is None or process["statename"] == "STOPPED":
+        return "stopped" if process and process["start"] else "not started"
+    return {"STARTING": "starting", "STOPPING": "stopping"}.get(process["statename"], "dying")
