@@ -60,13 +60,13 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show each service: does it run and answer, since when, why it last died. Exit code 1 when one is unwell."""
-    from tongbu.stack.status import inspect, table
+    from tongbu.stack.status import inspect, report
 
     states = inspect(Instance.load(instance))
     if as_json:
         typer.echo(json.dumps([asdict(state) for state in states], ensure_ascii=False, indent=2))
     else:
-        Console().print(table(states))
+        Console().print(report(states))
     if not all(state.well for state in states):
         raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import psycopg
 import pymysql
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 _SECONDS = 2
@@ -34,7 +35,11 @@ def mariadb(dsn: str) -> None:
 def kafka(bootstrap: str) -> None:
     """Ask the broker for its topics."""
     # log_level 0: what can't be reached is told by us, not by the client on stderr.
-    AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=_SECONDS)
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        client.list_topics(timeout=_SECONDS)
+    except KafkaException as error:
+        raise ConnectionError(error.args[0].str()) from None
 
 
 def http(url: str) -> None:

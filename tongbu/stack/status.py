@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -49,14 +50,12 @@ def inspect(instance: Instance) -> list[State]:
         )
 
 
-def table(states: Iterable[State]) -> Table:
-    """Return the states for a person."""
-    shown = Table(
-        "service", "state", "pid", "up", "restarts", "why it last died", box=None, pad_edge=False
-    )
+def report(states: Iterable[State]) -> RenderableType:
+    """Return the states for a person, and below them what the dead had to say."""
+    table = Table("service", "state", "pid", "up", "restarts", box=None, pad_edge=False)
+    last_words = []
     for state in states:
-        death = state.last_death
-        shown.add_row(
+        table.add_row(
             state.service,
             Text(
                 ": ".join(filter(None, [state.state, state.reason])),
@@ -65,9 +64,11 @@ def table(states: Iterable[State]) -> Table:
             str(state.pid or ""),
             "" if state.uptime_seconds is None else str(timedelta(seconds=state.uptime_seconds)),
             str(state.restarts or ""),
-            f"{death.at} {death.reason}: {death.said}" if death else "",
         )
-    return shown
+        if death := state.last_death:
+            last_words.append(f"{state.service} died at {death.at}: {death.reason}; its last line:")
+            last_words.append(f"  {death.said}")
+    return Group(table, Text("\n".join(["", *last_words])) if last_words else "")
 
 
 def _state(service: Service, process: dict[str, Any] | None, died: list[Death]) -> State:

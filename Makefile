@@ -1,0 +1,55 @@
+# Two words to remember: `make demo` shows everything, `make test` proves it. `make` alone lists the rest.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+##@ See it
+demo: $(READY) ## From nothing to changes arriving in every target, with parity and latency
+	@$(BIN)/tongbu demo
+up: $(READY) ## Start the stack: databases, Kafka, Connect, registry, processor, sink writers
+	@$(BIN)/tongbu up
+apply: $(READY) ## Make topics, schemas, connectors, tables and declarations true
+	@$(BIN)/tongbu apply
+status: $(READY) ## Show how each service is, and why it last died
+	@$(BIN)/tongbu status
+down: $(READY) ## Stop what `make up` or `make demo` has started
+	@$(BIN)/tongbu down
+purge: $(READY) ## The same, and remove the instance's folder with all data
+	@$(BIN)/tongbu down --purge
+
+##@ Record and replay
+record: $(READY) ## FILE=F: write the lane logs to a file
+	@$(BIN)/tongbu record "$(FILE)"
+replay: $(READY) ## FILE=F or SINCE=T, DECLARATIONS=DIR: run a log through a pipeline of its own
+	@$(BIN)/tongbu replay $(if $(FILE),"$(FILE)") $(if $(SINCE),--since "$(SINCE)") $(if $(DECLARATIONS),--declarations "$(DECLARATIONS)")
+
+##@ Work on it
+setup: $(READY) ## Make .venv; find or install Java and Maven (done by every other target too)
+lint: $(READY) ## Style, types and the arrows between packages
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+format: $(READY) ## Write code the way lint wants it
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+check: lint ## lint and the tests that need no service: what to run while working
+	@$(BIN)/pytest -m "not integration"
+test: lint ## lint and all tests, on a stack of their own
+	@$(BIN)/pytest
+lock: $(READY) ## After a change of pyproject.toml: pin again (needs uv)
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock requirements-jdk.lock pyproject.toml docker/native/bootstrap
+	@docker/native/bootstrap
+	@touch $@
+
+.PHONY: demo up apply status down purge record replay setup lint format check test lock help

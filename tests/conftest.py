@@ -1,0 +1,44 @@
+"""The local stack for integration tests: one for the whole session, beside any demo that runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+
+from schemas.errors import TongbuError
+from tongbu.instance import Instance
+from tongbu.stack import lifecycle
+from tongbu.stack.display import Progress
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "stack_instance" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session")
+def stack_instance() -> Iterator[Instance]:
+    """A fresh stack's servers; skipped on a laptop where they can't be started, a failure in CI."""
+    name = os.environ.get("TONGBU_TEST_INSTANCE", "test")
+    lifecycle.down(Instance.load(name), purge=True)
+    instance = Instance.load(name)
+    try:
+        with Progress(Console(stderr=True)) as progress:
+            lifecycle.up(instance, progress, with_pipeline=False)
+    except TongbuError as error:
+        lifecycle.down(instance, purge=True)
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    yield instance
+    lifecycle.down(instance, purge=True)
+
+
+@pytest.fixture(scope="session")
+def stack(stack_instance: Instance) -> dict[str, str]:
+    """The environment of the stack's processes: KAFKA_BOOTSTRAP, ERP_DSN …"""
+    return stack_instance.environment()

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import TongbuError
+from tongbu.instance import Instance, Ports
+
+
+@pytest.fixture(autouse=True)
+def _run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TONGBU_RUN", str(tmp_path))
+
+
+def test_the_default_instance_has_the_documented_ports() -> None:
+    assert Instance.load("default").ports == Ports()
+
+
+def test_an_instance_keeps_its_ports_and_secrets() -> None:
+    assert Instance.load("x") == Instance.load("x")
+
+
+def test_two_instances_share_neither_ports_nor_secrets() -> None:
+    one, other = Instance.load("one"), Instance.load("other")
+
+    assert one.ports != other.ports
+    assert one.secrets != other.secrets
+
+
+def test_a_block_with_a_taken_port_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = Instance.load("first").ports
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+
+        assert not Ports(kafka=number).free()
+    assert free != Ports()
+
+
+def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    Instance.load("x")
+
+    assert (tmp_path / "x/secrets.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_environment_says_where_everything_is() -> None:
+    environment = Instance.load("x").environment()
+
+    assert set(environment) == {
+        "KAFKA_BOOTSTRAP", "CONNECT_URL", "REGISTRY_URL", "ERP_DSN", "OA_DSN", "WAREHOUSE_DSN", "HUB_DSN",
+        "OA_HUB_DSN", "WEBHOOK_URL", "WEBHOOK_SECRET", "TONGBU_DATA", "ERP_CAPTURE_DSN", "OA_CAPTURE_DSN",
+    }  # fmt: skip
+    assert "admin" not in " ".join(environment.values())
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "../x", "a/b", "-x", "x" * 40])
+def test_a_name_that_is_no_folder_name_is_refused(name: str) -> None:
+    with pytest.raises(TongbuError, match="not a name"):
+        Instance.load(name)
