@@ -76,7 +76,11 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """Declarations and captured schema of a lane, ready for use. `entities` stand parents first."""
+    """
+    Declarations and captured schema of a lane, ready for use.
+
+    `entities` stand parents first; `imaged` are the tables whose rows are kept as images.
+    """
 
     hash: str
     placeholder: str
@@ -85,12 +89,7 @@ class InForce:
     roles: dict[str, tuple[Role, ...]]
     transactions: Writer
     dead_letters: Writer
-
-    @property
-    def imaged(self) -> frozenset[str]:
-        """The tables whose rows are kept as images."""
-        read = {table for plan in self.entities.values() for table in plan.declared.tables}
-        return frozenset(read)
+    imaged: frozenset[str]
 
 
 def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForce:
@@ -113,6 +112,7 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
         roles=_roles(ordered),
         transactions=writers["canonical.transactions.v1"],
         dead_letters=writers["hub.dead-letter.v1"],
+        imaged=frozenset(table for plan in plans.values() for table in plan.declared.tables),
     )
 
 
