@@ -1,0 +1,82 @@
+"""What is said about latency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tongbu.latency import by_stage, passages, percentiles, read_lines
+
+
+def line(
+    source: str, transaction: str, applied: int, target_tx: str | None = None
+) -> dict[str, object]:
+    return {
+        "source": source,
+        "transaction": transaction,
+        "committed_at": 1_000,
+        "captured": 3_000,
+        "produced": 6_000,
+        "applied": applied,
+        "target_tx": target_tx,
+    }
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    assert percentiles(float(value) for value in range(1, 1001)) == {
+        "p50": 500.0,
+        "p95": 950.0,
+        "p99": 990.0,
+        "p999": 999.0,
+        "max": 1000.0,
+    }
+
+
+def test_nothing_measured_has_no_percentiles() -> None:
+    assert percentiles([]) == {}
+
+
+@given(st.lists(st.integers(0, 10**6).map(float), min_size=1))
+def test_percentiles_grow_up_to_the_maximum(values: list[float]) -> None:
+    found = list(percentiles(values).values())
+    assert found == sorted(found)
+    assert found[-1] == max(values)
+
+
+def test_a_source_with_exact_commit_times_in_its_log_is_measured_by_them() -> None:
+    (found,) = passages([line("erp", "7", 10_000)], {("erp", "7"): 1_500}, frozenset({"erp"}))
+    assert found.milliseconds("total") == 9.0
+
+
+def test_a_source_with_whole_seconds_in_its_log_is_measured_by_the_journal() -> None:
+    (found,) = passages([line("oa", "0-1-7", 10_000)], {("oa", "0-1-7"): 1_500}, frozenset({"erp"}))
+    assert found.milliseconds("total") == 8.5
+
+
+def test_the_commit_time_of_the_target_counts_before_the_clock_of_the_sink() -> None:
+    (found,) = passages(
+        [line("erp", "7", 10_000, "99")], {("erp", "7"): 1_500}, frozenset({"erp"}), {"99": 8_000}
+    )
+    assert found.milliseconds("apply") == 2.0
+
+
+def test_only_transactions_of_the_journal_count_and_a_repeat_counts_once() -> None:
+    log = [line("erp", "7", 10_000), line("erp", "7", 90_000), line("erp", "8", 10_000)]
+    (found,) = passages(log, {("erp", "7"): 1_500}, frozenset({"erp"}))
+    assert found.applied == 10_000
+
+
+def test_the_stages_add_up_to_the_total() -> None:
+    stages = by_stage(passages([line("erp", "7", 10_000)], {("erp", "7"): 0}, frozenset({"erp"})))
+    parts = [stages[name]["max"] for name in ("capture", "process", "apply")]
+    assert sum(parts) == stages["total"]["max"] == 9.0
+
+
+def test_a_line_that_is_still_being_written_is_left_for_later(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    file.write_bytes(b'{"a":1}\n{"a":2}\n{"a"')
+    assert [each["a"] for each in read_lines(file)] == [1, 2]
+    assert [each["a"] for each in read_lines(file, start=8)] == [2]
+    assert list(read_lines(tmp_path / "missing")) == []

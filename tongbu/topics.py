@@ -1,0 +1,107 @@
+"""Reading topics as logs: from one offset to another, without a group; and how far a group is behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from schemas.errors import ServiceUnavailable, TongbuError
+
+_SECONDS = 10.0
+_READER = {
+    "group.id": "tongbu-reader",
+    "enable.auto.commit": False,
+    "auto.offset.reset": "error",
+    "fetch.message.max.bytes": 16 * 1024 * 1024,
+    "enable.partition.eof": True,
+}
+
+
+def partitions(bootstrap: str, topic: str) -> list[int]:
+    """Give the partitions of a topic; raise TongbuError where there is no such topic."""
+    try:
+        found = AdminClient({"bootstrap.servers": bootstrap}).list_topics(topic, _SECONDS)
+    except KafkaException as error:
+        raise _unavailable(bootstrap, error) from error
+    numbers = sorted(found.topics[topic].partitions)
+    if not numbers:
+        raise TongbuError(f"there is no topic {topic}", "`tongbu apply` makes it.")
+    return numbers
+
+
+def ends(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Give (topic, partition) -> the offset that the next record will have."""
+    return _offsets(bootstrap, topics, OffsetSpec.latest())
+
+
+def starts(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Give (topic, partition) -> the first offset that is still there."""
+    return _offsets(bootstrap, topics, OffsetSpec.earliest())
+
+
+def _offsets(bootstrap: str, topics: Sequence[str], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    wanted = {
+        TopicPartition(topic, number): spec
+        for topic in topics
+        for number in partitions(bootstrap, topic)
+    }
+    try:
+        answers = AdminClient({"bootstrap.servers": bootstrap}).list_offsets(wanted)
+        return {
+            (place.topic, place.partition): answer.result(_SECONDS).offset
+            for place, answer in answers.items()
+        }
+    except KafkaException as error:
+        raise _unavailable(bootstrap, error) from error
+
+
+def read(bootstrap: str, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:
+    """Give the records of a partition from offset `start` up to, not including, `end`."""
+    if start >= end:
+        return
+    consumer = Consumer(_READER | {"bootstrap.servers": bootstrap})
+    try:
+        consumer.assign([TopicPartition(topic, partition, start)])
+        while True:
+            batch = consumer.consume(5000, _SECONDS)
+            if not batch:
+                raise ServiceUnavailable(
+                    f"{topic}: nothing came for {_SECONDS:.0f} s, offset {end} is not reached",
+                    "Is Kafka well? `tongbu status` tells.",
+                )
+            for message in batch:
+                if message.error() is not None:
+                    if message.error().name() == "_PARTITION_EOF":
+                        return
+                    raise _unavailable(bootstrap, KafkaException(message.error()))
+                if message.offset() < end:
+                    yield message
+                if message.offset() >= end - 1:
+                    return
+    finally:
+        consumer.close()
+
+
+def backlog(bootstrap: str, group: str, topics: Sequence[str]) -> int:
+    """Give how many records of topics a group has not finished; it commits what it finished."""
+    behind = ends(bootstrap, topics)
+    places = [TopicPartition(topic, partition) for topic, partition in behind]
+    asked = ConsumerGroupTopicPartitions(group, places)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    try:
+        answer = admin.list_consumer_group_offsets([asked])[group].result(_SECONDS)
+    except KafkaException as error:
+        raise _unavailable(bootstrap, error) from error
+    finished = {
+        (place.topic, place.partition): max(place.offset, 0) for place in answer.topic_partitions
+    }
+    return sum(end - finished.get(place, 0) for place, end in behind.items())
+
+
+def _unavailable(bootstrap: str, error: KafkaException) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        f"Kafka at {bootstrap} does not answer: {error.args[0].str()}", "Start it: `tongbu up`."
+    )
