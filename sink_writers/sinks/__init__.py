@@ -1,1 +1,1 @@
-"""One file per kind of sink."""
+"""One file per kind of sink, and the table of kinds."""

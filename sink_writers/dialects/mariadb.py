@@ -1,0 +1,217 @@
+"""MariaDB: types, table definitions, what the live database has, and reading rows back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import orjson
+import pymysql
+from pymysql.constants import CLIENT, ER
+from pymysql.cursors import SSCursor
+
+from schemas.catalog import Catalog
+from schemas.declarations import RelationalBinding
+from schemas.errors import TongbuError
+from sink_writers.bindings import resolve
+from sink_writers.sink import TryLater
+from sink_writers.tables import Column, TargetTable, tables
+
+_TYPES = {
+    "key": "varchar(255)",
+    "text": "text",
+    "integer": "int(11)",
+    "bigint": "bigint(20)",
+    "double": "double",
+    "boolean": "tinyint(1)",
+    "date": "date",
+    "timestamp": "datetime(6)",
+    "json": "longtext",
+}
+
+#: Ids compare as UTF-8 bytes everywhere; plain utf8mb4_bin would take 'C1' and 'C1 ' for the same key.
+_OPTIONS = "engine=InnoDB default character set utf8mb4 collate utf8mb4_nopad_bin"
+
+_POSITION = """binding varchar(64), topic varchar(249), partition_no int, topic_id varchar(64) not null,
+  epoch bigint not null, next_offset bigint not null, lane_offset bigint not null,
+  moved_at datetime(6) not null default now(6), primary key (binding, topic, partition_no)"""
+_FENCE = """table_name varchar(64), record_key varchar(255), version bigint not null,
+  fenced_at datetime(6) not null default now(6), primary key (table_name, record_key)"""
+_SET_ASIDE = """binding varchar(64), table_name varchar(64), record_key varchar(255), version bigint not null,
+  reason text not null, value longblob not null, set_aside_at datetime(6) not null default now(6),
+  primary key (binding, table_name, record_key)"""
+
+_MISSING = {ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.BAD_DB_ERROR}
+_REFUSED_LOGIN = {ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR}
+_DATA = {
+    ER.DATA_TOO_LONG,
+    ER.WARN_DATA_OUT_OF_RANGE,
+    ER.TRUNCATED_WRONG_VALUE,
+    ER.TRUNCATED_WRONG_VALUE_FOR_FIELD,
+    ER.WARN_DATA_TRUNCATED,
+    ER.BAD_NULL_ERROR,
+    ER.NO_REFERENCED_ROW_2,
+    ER.ROW_IS_REFERENCED_2,
+    ER.DUP_ENTRY,
+    ER.CONSTRAINT_FAILED,
+}
+#: Lock wait timeout, deadlock.
+_PASSING = {1205, 1213}
+
+
+def quote(name: str) -> str:
+    """Quote an identifier."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def sql_type(kind: str) -> str:
+    """Spell a kind of value as information_schema does, so that what is asked and what is there compare as text."""
+    return _TYPES.get(kind, kind)
+
+
+class Mariadb:
+    """The target tables of a relational binding in a MariaDB database."""
+
+    def __init__(self, binding: RelationalBinding) -> None:
+        self.name = binding.binding
+        self._binding = binding
+        self._dsn = urlsplit(resolve(binding.dsn))
+
+    def connect(self, **options: Any) -> pymysql.Connection[Any]:
+        """Open a connection; raise TryLater where nobody answers, TongbuError where we are refused."""
+        try:
+            return pymysql.connect(
+                host=self._dsn.hostname,
+                port=self._dsn.port or 3306,
+                user=unquote(self._dsn.username or ""),
+                password=unquote(self._dsn.password or ""),
+                database=self._dsn.path.lstrip("/"),
+                charset="utf8mb4",
+                autocommit=True,
+                connect_timeout=5,
+                # Matched rows count, not changed ones: the compare-and-set needs to know.
+                client_flag=CLIENT.FOUND_ROWS,
+                **options,
+            )
+        except pymysql.Error as error:
+            raise explain(self.name, error) from None
+
+    def tables(self, catalog: Catalog) -> list[TargetTable]:
+        """Give the tables, parents first."""
+        return tables(self._binding, catalog, sql_type)
+
+    def table(self, name: str) -> str:
+        """Give the quoted name of a table."""
+        return quote(name)
+
+    def live(self, connection: Any) -> dict[str, dict[str, str]]:
+        """Give table -> column -> type of the database as it is."""
+        found: dict[str, dict[str, str]] = {}
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select table_name, column_name, column_type from information_schema.columns "
+                "where table_schema = database()"
+            )
+            for table, column, kind in cursor.fetchall():
+                found.setdefault(table, {})[column] = kind
+        return found
+
+    def prepare(self, connection: Any) -> list[str]:  # noqa: ARG002 - the same shape as Postgresql
+        """Nothing: the database of the DSN must be there."""
+        return []
+
+    def own_tables(self) -> dict[str, str]:
+        """Give name -> definition of the tables that hold the sink's own state."""
+        own = {"tongbu_position": _POSITION, "tongbu_fence": _FENCE, "tongbu_set_aside": _SET_ASIDE}
+        return {name: f"create table {name} (\n  {body}) {_OPTIONS}" for name, body in own.items()}
+
+    def create(self, table: TargetTable) -> str:
+        """Give the statement that creates a table."""
+        parts = [_define(column) for column in table.columns]
+        parts.append(f"primary key ({', '.join(map(quote, table.key))})")
+        if table.parent:
+            parts.append(
+                f"foreign key ({quote(table.key[0])}) references {quote(table.parent)} (`id`)"
+            )
+        return f"create table {quote(table.name)} (\n  " + ",\n  ".join(parts) + f") {_OPTIONS}"
+
+    def add(self, table: TargetTable, column: Column) -> str:
+        """Give the statement that adds a column."""
+        return f"alter table {quote(table.name)} add column {_define(column)}"
+
+    def change(self, table: TargetTable, column: Column) -> str:
+        """Give the statement that a person has to judge: another type for a column that is there."""
+        return f"alter table {quote(table.name)} modify column {_define(column)}"
+
+    def routines(self, connection: Any, found: list[TargetTable]) -> list[str]:  # noqa: ARG002
+        """None."""
+        return []
+
+    def rows(self, table: TargetTable) -> Iterator[dict[str, Any]]:
+        """Read a table in the order of its key, by bytes; Decimal, aware datetime, date, and plain JSON values."""
+        names = ", ".join(quote(column.name) for column in table.columns)
+        order = ", ".join(map(quote, table.key))
+        readers = [_READERS.get(column.kind, _same) for column in table.columns]
+        with closing(self.connect(cursorclass=SSCursor)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(f"select {names} from {quote(table.name)} order by {order}")
+            for row in cursor:
+                yield {
+                    column.name: None if value is None else read(value)
+                    for column, value, read in zip(table.columns, row, readers, strict=True)
+                }
+
+
+def is_data_error(error: pymysql.Error) -> bool:
+    """Tell whether the target refuses a record as it is."""
+    return isinstance(error, pymysql.DataError) or _number(error) in _DATA
+
+
+def explain(name: str, error: pymysql.Error) -> TongbuError:
+    """Sort any other error: what passes by itself is TryLater, the rest needs a person."""
+    number = _number(error)
+    said = error.args[1] if len(error.args) > 1 else str(error)
+    if number in _MISSING:
+        return TryLater(
+            f"{name}: the target tables are missing or older than the schemas",
+            "`tongbu apply --only targets` makes them.",
+        )
+    if number in _REFUSED_LOGIN:
+        return TongbuError(f"{name}: {said}", "Check user and password of the target.")
+    if number in _PASSING or isinstance(
+        error, pymysql.OperationalError | pymysql.InterfaceError | pymysql.InternalError
+    ):
+        return TryLater(f"{name}: MariaDB can't take it now: {said}")
+    return TongbuError(
+        f"{name}: MariaDB refuses to work: {said} ({number})",
+        "Compare privileges and tables with what `tongbu plan` prints.",
+    )
+
+
+def _number(error: pymysql.Error) -> int:
+    return error.args[0] if error.args and isinstance(error.args[0], int) else 0
+
+
+def _define(column: Column) -> str:
+    required = " not null" if column.path == ("meta", "version") else ""
+    check = f" check (json_valid({quote(column.name)}))" if column.kind == "json" else ""
+    return f"{quote(column.name)} {column.sql_type}{required}{check}"
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+#: DATETIME has no zone and JSON no type of its own, so the driver needs help.
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "timestamp": _utc,
+    "json": orjson.loads,
+    "boolean": bool,
+}

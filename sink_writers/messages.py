@@ -1,0 +1,134 @@
+"""The messages of canonical.transactions.v1 as sinks see them, and how their parts become whole again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from schemas.codec import Decoder
+from schemas.errors import TongbuError
+
+#: Part number above every real one: with it, a lane offset counts as read completely.
+_ALL_PARTS = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One version of one entity; `value` is decoded only if it turns out to be the one that counts."""
+
+    topic: str
+    key: str
+    operation: str
+    version: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Everything that one lane offset of a source makes: for `kind` transaction, a whole source transaction."""
+
+    source: str
+    lane_offset: int
+    kind: str
+    transaction: str | None
+    committed_at: datetime | None
+    records: tuple[Record, ...]
+    only_bindings: tuple[str, ...] = ()
+    clock: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A Kafka record as the log gives it."""
+
+    partition: int
+    offset: int
+    value: bytes
+    headers: dict[str, bytes]
+
+
+class Assembler:
+    """
+    Turns the records of one partition into whole messages.
+
+    Along a partition (lane_offset, part) grows; what is not above the last one read is a repeat, made by
+    a processor after a crash or by one that lost its lane, and is dropped.
+    """
+
+    def __init__(self, decoder: Decoder, next_offset: int, lane_offset: int) -> None:
+        self._decoder = decoder
+        self._read = (lane_offset, _ALL_PARTS)
+        self._parts: list[dict[str, Any]] = []
+        self._parts_begin = next_offset
+        self.next_offset = next_offset
+        self.lane_offset = lane_offset
+
+    def add(self, raws: list[Raw]) -> Iterator[Message]:
+        """
+        Give the messages that these records complete.
+
+        `next_offset` then is where reading must begin again to miss nothing; `lane_offset` the last whole one.
+        """
+        for raw in raws:
+            part = self._decoder.decode(raw.value)
+            message = self._add(part, raw) if self._is_new(part) else None
+            self.next_offset = self._parts_begin if self._parts else raw.offset + 1
+            if message:
+                yield message
+
+    def _is_new(self, part: dict[str, Any]) -> bool:
+        at = (part["lane_offset"], part["part"])
+        new = at > self._read
+        self._read = max(at, self._read)
+        return new
+
+    def _add(self, part: dict[str, Any], raw: Raw) -> Message | None:
+        if not self._parts:
+            self._parts_begin = raw.offset
+        self._parts.append(part)
+        self._check(raw)
+        if part["part"] < part["parts"]:
+            return None
+        message = _whole(self._parts, raw)
+        self._parts = []
+        self.lane_offset = part["lane_offset"]
+        return message
+
+    def _check(self, raw: Raw) -> None:
+        first, last = self._parts[0], self._parts[-1]
+        if last["lane_offset"] != first["lane_offset"] or last["part"] != len(self._parts):
+            raise TongbuError(
+                f"partition {raw.partition}, offset {raw.offset}: lane offset {first['lane_offset']} "
+                f"of {first['source']} lacks a part",
+                "The topic was damaged; replay the lane log, or republish the entities to this binding.",
+            )
+
+
+def _whole(parts: list[dict[str, Any]], raw: Raw) -> Message:
+    last = parts[-1]
+    return Message(
+        source=last["source"],
+        lane_offset=last["lane_offset"],
+        kind=last["kind"],
+        transaction=last["transaction"],
+        committed_at=last["committed_at"],
+        records=tuple(Record(**record) for part in parts for record in part["records"]),
+        only_bindings=tuple(last["only_bindings"]),
+        clock=orjson.loads(raw.headers.get("stage-clock", b"{}")),
+    )
+
+
+def net_effect(messages: Iterable[Message]) -> dict[str, dict[str, Record]]:
+    """Give, per topic and key, the record that is left when all are applied: the highest version, the later of equals."""
+    net: dict[str, dict[str, Record]] = {}
+    for message in messages:
+        for record in message.records:
+            keys = net.setdefault(record.topic, {})
+            known = keys.get(record.key)
+            if known is None or record.version >= known.version:
+                keys[record.key] = record
+    return net

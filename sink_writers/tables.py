@@ -1,0 +1,222 @@
+"""
+Target tables of a binding, derived from the Avro schemas: which columns there are and where their values come from.
+
+A scalar becomes a column, a nested record one column per field (`gross` -> `gross_amount`,
+`gross_currency`), an array that the binding lists under `children` a table of its own, any other array
+or map a JSON column. Of `meta` only the version is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from schemas.catalog import Catalog, RecordSchema
+from schemas.declarations import EntityBinding, RelationalBinding
+from schemas.errors import TongbuError
+
+#: The column of the guard; its value is the record's version.
+VERSION = "version"
+
+_LOGICAL = {"timestamp-micros": "timestamp", "date": "date", "uuid": "text"}
+_PLAIN = {
+    "string": "text",
+    "enum": "text",
+    "int": "integer",
+    "long": "bigint",
+    "double": "double",
+    "boolean": "boolean",
+    "array": "json",
+    "map": "json",
+}
+
+
+class Column(NamedTuple):
+    """A column: its name, the path of its value in the Avro record, its SQL type, and the kind of value."""
+
+    name: str
+    path: tuple[str, ...]
+    sql_type: str
+    kind: str
+
+    def read(self, value: Any) -> Any:
+        """Take the column's value out of a decoded record; None where a part of the path is missing."""
+        for step in self.path:
+            if value is None:
+                return None
+            value = value.get(step)
+        return value
+
+
+class TargetTable(NamedTuple):
+    """A table. `parent` is the table its rows belong to, `array` the field that holds them; both None for a root."""
+
+    entity: str
+    topic: str
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    parent: str | None = None
+    array: str | None = None
+
+    @property
+    def values(self) -> tuple[Column, ...]:
+        """The columns outside the key."""
+        return tuple(column for column in self.columns if column.name not in self.key)
+
+
+def tables(
+    binding: RelationalBinding, catalog: Catalog, sql_type: Callable[[str], str]
+) -> list[TargetTable]:
+    """
+    Give the tables of a binding, parents before children, in the order of its entities.
+
+    `sql_type` translates a kind (text, key, integer, bigint, double, decimal(p,s), boolean, date, timestamp,
+    json) to the dialect. Raise TongbuError where the binding asks for what the schemas don't have.
+    """
+    found: list[TargetTable] = []
+    for entity, wanted in binding.entities.items():
+        schema = _schema(binding, catalog, entity, wanted)
+        found += _EntityTables(binding.binding, schema, wanted, sql_type).all()
+    return found
+
+
+def _schema(
+    binding: RelationalBinding, catalog: Catalog, entity: str, wanted: EntityBinding
+) -> RecordSchema:
+    schema = catalog.entities.get(entity)
+    if schema is None or schema.major != wanted.major:
+        raise TongbuError(
+            f"binding {binding.binding}: no schema for {entity}, major {wanted.major}",
+            f"Known: {', '.join(f'{each.name} v{each.major}' for each in catalog.entities.values())}.",
+        )
+    return schema
+
+
+class _EntityTables:
+    def __init__(
+        self,
+        binding: str,
+        schema: RecordSchema,
+        wanted: EntityBinding,
+        sql_type: Callable[[str], str],
+    ) -> None:
+        self._binding = binding
+        self._schema = schema
+        self._wanted = wanted
+        self._sql_type = sql_type
+        self._named = dict(_named(schema.schema))
+        self._name = wanted.table or schema.name
+
+    def all(self) -> list[TargetTable]:
+        """The entity's own table, then one per child."""
+        children = [self._child(array) for array in self._wanted.children]
+        columns = [
+            self._column("id", ("id",), "key"),
+            *self._flat(self._fields(), (), ""),
+            self._column(VERSION, ("meta", "version"), "bigint"),
+        ]
+        root = TargetTable(
+            self._schema.name, self._schema.topic, self._name, tuple(columns), ("id",)
+        )
+        return [root, *children]
+
+    def _fields(self) -> list[dict[str, Any]]:
+        kept = self._wanted.fields
+        fields = {field["name"]: field for field in self._schema.schema["fields"]}
+        if unknown := {*(kept or ()), *self._wanted.children} - set(fields):
+            raise self._error(f"has no field {', '.join(sorted(unknown))}")
+        return [
+            field
+            for name, field in fields.items()
+            if name not in ("meta", "id")
+            and name not in self._wanted.children
+            and (kept is None or name in kept)
+        ]
+
+    def _child(self, array: str) -> TargetTable:
+        declared = self._wanted.children[array]
+        items = self._items(array)
+        owner = f"{self._schema.name}_id"
+        columns = self._flat(items["fields"], (), "", keys={declared.key})
+        if declared.key not in {column.name for column in columns}:
+            raise self._error(f"has no field {array}.{declared.key} to be the key of its rows")
+        return TargetTable(
+            self._schema.name,
+            self._schema.topic,
+            declared.table,
+            (self._column(owner, ("id",), "key"), *columns),
+            (owner, declared.key),
+            self._name,
+            array,
+        )
+
+    def _items(self, array: str) -> dict[str, Any]:
+        kind = self._resolve(self._schema.fields.get(array))
+        items = self._resolve(kind.get("items")) if kind["type"] == "array" else {}
+        if items.get("type") != "record":
+            raise self._error(f"has no array of records `{array}`")
+        return items
+
+    def _flat(
+        self,
+        fields: list[dict[str, Any]],
+        path: tuple[str, ...],
+        prefix: str,
+        keys: set[str] | None = None,
+    ) -> list[Column]:
+        columns: list[Column] = []
+        for field in fields:
+            kind = self._resolve(field["type"])
+            name, here = prefix + field["name"], (*path, field["name"])
+            if kind["type"] == "record":
+                columns += self._flat(kind["fields"], here, f"{name}_")
+            else:
+                is_key = name in (keys or ()) or name.endswith("_id")
+                columns.append(self._column(name, here, self._kind(kind, name, is_key=is_key)))
+        return columns
+
+    def _kind(self, avro: dict[str, Any], name: str, *, is_key: bool) -> str:
+        logical = avro.get("logicalType")
+        if logical == "decimal":
+            return f"decimal({avro['precision']},{avro.get('scale', 0)})"
+        kind = _LOGICAL.get(logical or "") or _PLAIN.get(avro["type"])
+        if kind is None:
+            raise self._error(f"{name}: no column type for {logical or avro['type']}")
+        return "key" if is_key and kind == "text" else kind
+
+    def _column(self, name: str, path: tuple[str, ...], kind: str) -> Column:
+        return Column(name, path, self._sql_type(kind), kind)
+
+    def _resolve(self, avro: Any) -> dict[str, Any]:
+        """Give the type as a dict: without null, a name replaced by its definition."""
+        if isinstance(avro, list):
+            options = [option for option in avro if option != "null"]
+            avro = options[0] if len(options) == 1 else None
+        if isinstance(avro, str):
+            avro = self._named.get(avro, {"type": avro})
+        if not isinstance(avro, dict):
+            raise self._error("has a field that is a union of several types")
+        return avro
+
+    def _error(self, what: str) -> TongbuError:
+        return TongbuError(
+            f"binding {self._binding}: {self._schema.name} {what}",
+            f"Compare the binding with {self._schema.file}.",
+        )
+
+
+def _named(node: Any, namespace: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every named type of a schema, by full name."""
+    if isinstance(node, list):
+        for each in node:
+            yield from _named(each, namespace)
+    elif isinstance(node, dict):
+        if "name" in node and node.get("type") in ("record", "enum", "fixed"):
+            namespace = node.get("namespace", namespace)
+            full = node["name"] if "." in node["name"] else f"{namespace}.{node['name']}"
+            namespace = full.rpartition(".")[0]
+            yield full, node
+            yield node["name"], node
+        for key in ("fields", "type", "items", "values"):
+            yield from _named(node.get(key), namespace)

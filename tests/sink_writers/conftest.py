@@ -1,0 +1,316 @@
+"""Messages made of two small entities, and targets of each relational kind to apply them to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.catalog import Catalog, RecordSchema
+from schemas.codec import Decoder, encode
+from schemas.declarations import RelationalBinding
+from sink_writers import targets
+from sink_writers.messages import Message, Record
+from sink_writers.sink import Place, Position, Sink
+from sink_writers.sinks.mariadb import MariadbSink
+from sink_writers.sinks.memory import MemorySink
+from sink_writers.sinks.postgresql import PostgresqlSink
+
+MICROS = {"type": "long", "logicalType": "timestamp-micros"}
+MONEY = {
+    "type": "record",
+    "name": "canonical.common.Money",
+    "fields": [
+        {
+            "name": "amount",
+            "type": {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 10},
+        },
+        {"name": "currency", "type": "string"},
+    ],
+}
+
+
+def optional(kind: Any) -> list[Any]:
+    return ["null", kind]
+
+
+def entity(name: str, *fields: tuple[str, Any]) -> RecordSchema:
+    """An entity's schema with `meta` as far as sinks read it."""
+    meta = {
+        "type": "record",
+        "name": "canonical.common.Meta",
+        "fields": [
+            {"name": "event_id", "type": "string"},
+            {"name": "operation", "type": "string"},
+            {"name": "version", "type": "long"},
+            {"name": "occurred_at", "type": optional(MICROS), "default": None},
+            {"name": "changed", "type": {"type": "array", "items": "string"}},
+        ],
+    }
+    all_fields = [("meta", meta), ("id", "string"), *fields]
+    schema = {
+        "type": "record",
+        "name": f"canonical.{name}.v1.{name.title().replace('_', '')}",
+        "fields": [{"name": field, "type": kind} for field, kind in all_fields],
+    }
+    return RecordSchema(name, 1, 0, f"canonical.{name}.v1", Path(f"{name}.avsc"), schema)
+
+
+LINE = {
+    "type": "record",
+    "name": "Line",
+    "fields": [
+        {"name": "line_no", "type": "int"},
+        {"name": "product_id", "type": "string"},
+        {"name": "net", "type": optional("canonical.common.Money")},
+    ],
+}
+STATUS = {"type": "enum", "name": "Status", "symbols": ["unknown", "draft", "approved"]}
+ENTITIES = {
+    schema.name: schema
+    for schema in (
+        entity(
+            "customer",
+            ("name", optional("string")),
+            ("since", optional({"type": "int", "logicalType": "date"})),
+        ),
+        entity(
+            "sales_order",
+            ("code", "string"),
+            ("customer_id", optional("string")),
+            ("status", STATUS),
+            ("gross", optional(MONEY)),
+            ("seen_at", optional(MICROS)),
+            ("closed", "boolean"),
+            ("lines", {"type": "array", "items": LINE}),
+            ("ext", {"type": "map", "values": "string"}),
+        ),
+    )
+}
+SCHEMA_IDS = {schema.topic: number for number, schema in enumerate(ENTITIES.values(), start=1)}
+
+
+class World:
+    """Makes records and messages as the processor would."""
+
+    def __init__(self) -> None:
+        shipped = Catalog.load()
+        self.catalog = Catalog(ENTITIES, shipped.records, {})
+        self.transaction_schema = shipped.record("transactions")
+        by_id = {SCHEMA_IDS[each.topic]: each.schema for each in ENTITIES.values()}
+        by_id[99] = self.transaction_schema.schema
+        self.decoder = Decoder(by_id.__getitem__)
+
+    def customer(self, key: str, version: int, operation: str = "update", **values: Any) -> Record:
+        return self._record(
+            "customer", key, version, operation, {"name": None, "since": None} | values
+        )
+
+    def order(
+        self,
+        key: str,
+        version: int,
+        operation: str = "update",
+        lines: dict[int, str] | None = None,
+        **values: Any,
+    ) -> Record:
+        """An order; `lines` gives line number -> product."""
+        money = {"amount": Decimal("12.3456"), "currency": "CNY"}
+        state: dict[str, Any] = {
+            "code": key,
+            "customer_id": None,
+            "status": "draft",
+            "gross": money,
+            "seen_at": None,
+            "closed": False,
+            "ext": {},
+            "lines": [
+                {"line_no": number, "product_id": product, "net": money}
+                for number, product in (lines or {}).items()
+            ],
+        }
+        return self._record("sales_order", key, version, operation, state | values)
+
+    def message(self, *records: Record, source: str = "erp", kind: str = "transaction") -> Message:
+        """One message; the records' version is its lane offset."""
+        version = records[0].version if records else 0
+        return Message(source, version, kind, f"tx{version}", None, records)
+
+    def _record(
+        self, name: str, key: str, version: int, operation: str, values: dict[str, Any]
+    ) -> Record:
+        schema = ENTITIES[name]
+        changed = values.pop("changed", [])
+        meta = {
+            "event_id": f"{name}/{key}/{version}",
+            "operation": operation,
+            "version": version,
+            "occurred_at": None,
+            "changed": changed,
+        }
+        value = encode(SCHEMA_IDS[schema.topic], schema.parsed, {"meta": meta, "id": key, **values})
+        return Record(schema.topic, key, operation, version, value)
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return World()
+
+
+def binding(kind: str, name: str, **options: Any) -> RelationalBinding:
+    """A binding of both entities; `prefix` sets its tables apart in a shared database."""
+    prefix = options.pop("prefix", "")
+    return RelationalBinding.model_validate(
+        {
+            "binding": name,
+            "kind": kind,
+            "sources": ["erp"],
+            "entities": {
+                "customer": {"table": f"{prefix}customer"},
+                "sales_order": {
+                    "table": f"{prefix}sales_order",
+                    "children": {"lines": {"table": f"{prefix}sales_order_line", "key": "line_no"}},
+                },
+            },
+            **options,
+        }
+    )
+
+
+@dataclass
+class Target:
+    """A target to test: sinks on it, what it holds, and a text that it refuses in a customer's name."""
+
+    world: World
+    place: Place
+    poison: str
+    prefix: str = ""
+    sinks: list[Sink] = field(default_factory=list)
+
+    def sink(self) -> Sink:
+        """A new copy of the sink, as another process would have it."""
+        raise NotImplementedError
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+    def set_aside(self) -> dict[str, int]:
+        """Key -> version of what was refused."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+
+    def apply(self, *messages: Message) -> None:
+        """Apply messages as the owner that goes on where the last one stopped."""
+        sink = self.sinks[0] if self.sinks else self.sink()
+        at = sink.claim(self.place)
+        sink.apply(self.place, at, messages, Position(at.next_offset + len(messages), 0, at.epoch))
+
+
+class MemoryTarget(Target):
+    def sink(self) -> Sink:
+        if not self.sinks:
+            spec = binding("postgresql", self.place.binding, dsn="", schema="x")
+            from sink_writers.dialects.postgresql import sql_type
+            from sink_writers.tables import tables
+
+            found = tables(spec, self.world.catalog, sql_type)
+            self.sinks.append(
+                MemorySink(found, self.world.decoder, lambda row: row.get("name") == self.poison)
+            )
+        return self.sinks[0]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        rows = self.sink().tables[table]  # type: ignore[attr-defined]
+        return [rows[key] for key in sorted(rows)]
+
+    def set_aside(self) -> dict[str, int]:
+        letters = self.sink().set_aside  # type: ignore[attr-defined]
+        return {key: record.version for (_, key), (record, _) in letters.items()}
+
+
+@dataclass
+class DatabaseTarget(Target):
+    spec: RelationalBinding = None  # type: ignore[assignment]
+
+    def sink(self) -> Sink:
+        kind = {"postgresql": PostgresqlSink, "mariadb": MariadbSink}[self.spec.kind]
+        self.sinks.append(kind(self.spec, self.world.catalog, self.world.decoder))
+        return self.sinks[-1]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return list(targets.read_rows(self.spec, self.world.catalog, self.prefix + table))
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with (
+            closing(targets.dialect(self.spec).connect()) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(sql)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def own(self, name: str) -> str:
+        return targets.dialect(self.spec).table(name)
+
+    def set_aside(self) -> dict[str, int]:
+        table = self.own("tongbu_set_aside")
+        where = f"where binding = '{self.spec.binding}'"
+        return dict(self.query(f"select record_key, version from {table} {where}"))
+
+    def close(self) -> None:
+        super().close()
+        if self.spec.kind == "postgresql":
+            self.query(f'drop schema "{self.spec.schema_}" cascade')
+            return
+        for name in ("sales_order_line", "sales_order", "customer"):
+            self.query(f"drop table {self.prefix}{name}")
+
+
+_numbers = itertools.count(1)
+
+
+def make_target(kind: str, world: World, environment: dict[str, str]) -> Target:
+    """A fresh target of a kind, its tables made."""
+    name = f"t{next(_numbers)}"
+    place = Place(name, "canonical.transactions.v1", "topic-a", 0)
+    if kind == "memory":
+        return MemoryTarget(world, place, "poison")
+    if kind == "postgresql":
+        spec = binding(kind, name, dsn=environment["WAREHOUSE_DSN"], schema=name)
+        target: Target = DatabaseTarget(world, place, "a\0b", spec=spec)
+    else:
+        spec = binding(kind, name, dsn=environment["OA_HUB_DSN"], prefix=f"{name}_")
+        target = DatabaseTarget(world, place, "长" * 30_000, prefix=f"{name}_", spec=spec)
+        for own in ("tongbu_position", "tongbu_fence", "tongbu_set_aside"):
+            target.query(f"drop table if exists {own}")
+    targets.apply(spec, world.catalog, targets.plan(spec, world.catalog))
+    return target
+
+
+INTEGRATION = pytest.mark.integration
+KINDS = ["memory", *(pytest.param(kind, marks=INTEGRATION) for kind in ("postgresql", "mariadb"))]
+
+
+@pytest.fixture(params=KINDS)
+def target(request: pytest.FixtureRequest, world: World) -> Iterator[Target]:
+    """A fresh target of every relational kind."""
+    environment = {} if request.param == "memory" else request.getfixturevalue("stack")
+    made = make_target(request.param, world, environment)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=KINDS[1:])
+def database(request: pytest.FixtureRequest, world: World) -> Iterator[Target]:
+    """A fresh target of every kind that is a database."""
+    made = make_target(request.param, world, request.getfixturevalue("stack"))
+    yield made
+    made.close()
