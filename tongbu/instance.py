@@ -62,6 +62,7 @@ class Secrets:
     oa_hub: str
     erp_capture: str
     oa_capture: str
+    registry: str
     webhook: str
 
 
@@ -121,6 +122,10 @@ class Instance:
             "TONGBU_OA_CAPTURE_PASSWORD": secret.oa_capture,
         }
 
+    def compose_secrets(self) -> dict[str, str]:
+        """Return the passwords for docker/compose.yaml, so that this instance's environment fits the containers."""
+        return {f"SECRET_{user.upper()}": secret for user, secret in asdict(self.secrets).items()}
+
     def postgres_admin_dsn(self) -> str:
         """Return the DSN of PostgreSQL's superuser."""
         return self._postgres("postgres", self.secrets.postgres, "postgres")
@@ -163,14 +168,15 @@ def _free_block(run: Path) -> Ports:
 
 
 def _secrets(folder: Path) -> Secrets:
+    """Return the secrets of the file; those it lacks (it may be of an older version) are made and added."""
     file = folder / "secrets.json"
-    if file.exists():
-        return Secrets(**json.loads(file.read_text()))
+    kept = json.loads(file.read_text()) if file.exists() else {}
     made = {field.name: secrets.token_hex(16) for field in fields(Secrets)}
     made["webhook"] = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        json.dump(made, out, indent=2)
-    return Secrets(**made)
+    if missing := made.keys() - kept:
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(kept | {name: made[name] for name in missing}, indent=2) + "\n")
+    return Secrets(**(made | kept))
 
 
 def _listening(port: int) -> bool:

@@ -42,6 +42,18 @@ def webhook_receiver(instance: InstanceName = "default") -> None:
     run()
 
 
+@app.command("prepare")
+def prepare() -> None:
+    """Create databases, users and the demo's tables in servers that `up` did not start; once, as containers do.
+
+    Reads POSTGRES_ADMIN_DSN and MARIADB_ADMIN_DSN.
+    """
+    from tongbu.stack.lifecycle import prepare_databases
+
+    admins = os.environ["POSTGRES_ADMIN_DSN"], os.environ["MARIADB_ADMIN_DSN"]
+    prepare_databases(*admins, dict(os.environ))
+
+
 def _complete_environment(instance: str) -> None:
     """Take from the instance what the environment does not say; in a container it says everything."""
     if "KAFKA_BOOTSTRAP" not in os.environ:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -60,3 +61,14 @@ def test_the_environment_says_where_everything_is() -> None:
 def test_a_name_that_is_no_folder_name_is_refused(name: str) -> None:
     with pytest.raises(TongbuError, match="not a name"):
         Instance.load(name)
+
+
+def test_a_secret_that_an_older_version_did_not_have_is_added(tmp_path: Path) -> None:
+    first = Instance.load("x").secrets
+    file = tmp_path / "x/secrets.json"
+    file.write_text(json.dumps({"erp": first.erp}))
+
+    later = Instance.load("x").secrets
+
+    assert later.erp == first.erp
+    assert Instance.load("x").secrets == later

@@ -71,7 +71,16 @@ def status(
         raise typer.Exit(1)
 
 
-def env(instance: InstanceName = "default") -> None:
+def env(
+    instance: InstanceName = "default",
+    compose: Annotated[
+        bool,
+        typer.Option(
+            "--compose", help="Print the passwords that docker/compose.yaml asks for, instead."
+        ),
+    ] = False,
+) -> None:
     """Print where everything is, as KEY=VALUE lines for a shell."""
-    for key, value in Instance.load(instance).environment().items():
+    loaded = Instance.load(instance)
+    for key, value in (loaded.compose_secrets() if compose else loaded.environment()).items():
         typer.echo(f"{key}={value}")

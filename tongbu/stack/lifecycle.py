@@ -46,16 +46,26 @@ def up(instance: Instance, progress: Progress, *, with_pipeline: bool = True) ->
         progress.tell("starting")
         _start(supervisor, servers, progress)
         progress.tell("preparing the databases")
-        _prepare_world(instance)
+        prepare_databases(
+            instance.postgres_admin_dsn(), instance.mariadb_admin_dsn(), instance.environment()
+        )
         if with_pipeline:
             progress.tell("starting")
             _start(supervisor, own, progress)
 
 
+def prepare_databases(postgres_admin: str, mariadb_admin: str, environment: dict[str, str]) -> None:
+    """Create databases, users, grants and the demo's tables; what is there stays."""
+    if not importlib.util.find_spec("tongbu.world.setup"):
+        return
+    setup: Any = importlib.import_module("tongbu.world.setup")
+    setup.prepare(postgres_admin, mariadb_admin, environment)
+
+
 def down(instance: Instance, *, purge: bool = False) -> None:
     """Stop what this instance started, and only that; `purge` removes its folder with all data."""
     with _alone(instance):
-        Supervisor(instance).stop()
+        Supervisor(instance).stop(at_once=purge)
     if purge:
         for server in (instance.folder / "data").glob("*"):
             shutil.rmtree(server.resolve(), ignore_errors=True)
@@ -113,16 +123,6 @@ def _give_up_late(service: Service, supervisor: Supervisor, trouble: str, began:
             f"{service.name} is not ready after {_READY_SECONDS} s: {trouble}",
             f"Its log: {supervisor.logs / service.name}.log; `tongbu status` tells more.",
         )
-
-
-def _prepare_world(instance: Instance) -> None:
-    """Create databases, users, grants and the demo's tables."""
-    if not importlib.util.find_spec("tongbu.world.setup"):
-        return
-    setup: Any = importlib.import_module("tongbu.world.setup")
-    setup.prepare(
-        instance.postgres_admin_dsn(), instance.mariadb_admin_dsn(), instance.environment()
-    )
 
 
 def _taken(port: int) -> bool:

@@ -85,13 +85,13 @@ class Supervisor:
             return {}
         return {info["name"]: info for info in infos}
 
-    def stop(self) -> None:
-        """Stop all services, last started first, then supervisord; then what an earlier one left."""
-        if self.running():
+    def stop(self, *, at_once: bool = False) -> None:
+        """Stop all services, last started first, then supervisord; `at_once` gives them no time to tidy up."""
+        if self.running() and not at_once:
             process = psutil.Process(self.rpc.getPID())
             self.rpc.shutdown()
             process.wait(timeout=5 * _STOP_SECONDS)
-        stop_orphans(self.folder)
+        stop_orphans(self.folder, at_once=at_once)
         self.socket.unlink(missing_ok=True)
 
     def _update(self) -> None:
@@ -165,16 +165,29 @@ class Supervisor:
         }
 
 
-def stop_orphans(folder: Path) -> list[int]:
-    """Stop the processes of the instance in `folder` that no living supervisord looks after; return their ids."""
+def stop_orphans(folder: Path, *, at_once: bool = False) -> list[int]:
+    """Stop the processes of the instance in `folder` that no living supervisord looks after; return their ids.
+
+    With `at_once` also a living supervisord, and without asking politely.
+    """
     orphans = [process for process in psutil.process_iter() if _marked(process, folder)]
     for process in orphans:
-        _signal(process, signal.SIGINT if process.name() == "postgres" else signal.SIGTERM)
+        _end(process, at_once=at_once)
     _, stubborn = psutil.wait_procs(orphans, timeout=_STOP_SECONDS)
     for process in stubborn:
-        _signal(process, signal.SIGKILL)
+        _end(process, at_once=True)
     psutil.wait_procs(stubborn, timeout=_STOP_SECONDS)
     return [process.pid for process in orphans]
+
+
+def _end(process: psutil.Process, *, at_once: bool) -> None:
+    polite, rude = signal.SIGTERM, signal.SIGKILL
+    try:
+        if process.name() == "postgres":  # ends its own children, unless it is killed
+            polite, rude = signal.SIGINT, signal.SIGQUIT
+        process.send_signal(rude if at_once else polite)
+    except psutil.NoSuchProcess:
+        return
 
 
 def _marked(process: psutil.Process, folder: Path) -> bool:
@@ -182,13 +195,6 @@ def _marked(process: psutil.Process, folder: Path) -> bool:
         return process.environ().get(MARK) == str(folder)
     except (psutil.Error, OSError):
         return False
-
-
-def _signal(process: psutil.Process, number: int) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return
 
 
 def _socket(folder: Path) -> Path:
