@@ -188,7 +188,7 @@ class Log:
         data = value if isinstance(value, bytes) or value is None else orjson.dumps(value)
         offset = len(self.records)
         self.records.append(
-            LaneRecord("cdc.erp", offset, 1_700_000_000_000_000 + offset, key, data, headers)
+            LaneRecord("cdc.erp", offset, 1_700_000_000_000_000 + offset * 1000, key, data, headers)
         )
 
     def control(self, record: control.ControlRecord) -> None:

@@ -1,0 +1,184 @@
+"""The processor as a process on a real broker: nothing lost, repeats byte-identical, whatever ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from lanes import CAPTURED, Log, Reader, declarations, head, line
+
+from schemas import control
+
+OUTPUTS = {"canonical.order.v1": 4, "canonical.transactions.v1": 2, "hub.dead-letter.v1": 1}
+
+
+class Namespace:
+    """Topics and a data folder of a test's own, with a log that is written piece by piece."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self.prefix = f"test.{uuid.uuid4().hex[:8]}."
+        self.bootstrap = environment["KAFKA_BOOTSTRAP"]
+        self.environment = {
+            **os.environ,
+            **environment,
+            "TONGBU_NAMESPACE": self.prefix,
+            "TONGBU_DATA": str(folder / "data"),
+            "TONGBU_SESSION_SECONDS": "6",
+        }
+        self.reader = Reader(folder)
+        (folder / "data").mkdir()
+        (folder / "data" / "dead-letter.key").write_bytes((folder / "key").read_bytes())
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        wanted = {"cdc.erp": 1, "cdc.oa": 1, **OUTPUTS}
+        topics = [
+            NewTopic(self.prefix + name, partitions, 1) for name, partitions in wanted.items()
+        ]
+        for future in self.admin.create_topics(topics).values():
+            future.result(20)
+        self.log = Log()
+        self.log.control(control.Lane(source="erp", epoch=1, topic_id=self._topic_id()))
+        self.log.control(CAPTURED)
+        self.log.control(declarations())
+        self.reader.lane.topic_id = None
+        self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 0})
+        self._sent = 0
+
+    def _topic_id(self) -> str:
+        name = f"{self.prefix}cdc.erp"
+        return str(self.admin.describe_topics(TopicCollection([name]))[name].result(10).topic_id)
+
+    def write(self) -> None:
+        for record in self.log.records[self._sent :]:
+            stamp = record.timestamp // 1000
+            self._producer.produce(
+                f"{self.prefix}cdc.erp",
+                record.value,
+                record.key,
+                0,
+                timestamp=stamp,
+                headers=list(record.headers),
+            )
+        self._producer.flush()
+        self._sent = len(self.log.records)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tongbu.cli", "run", "processor", "main"]
+        return subprocess.Popen(command, env=self.environment, stderr=subprocess.DEVNULL)
+
+    def read(self, topic: str) -> list[tuple[bytes, bytes | None]]:
+        consumer = Consumer(
+            {"bootstrap.servers": self.bootstrap, "group.id": "test", "enable.partition.eof": True}
+        )
+        found = []
+        for partition in range(OUTPUTS[topic]):
+            consumer.assign([TopicPartition(self.prefix + topic, partition, 0)])
+            while (message := consumer.poll(10)) is not None:
+                if message.error() and message.error().code() == KafkaError._PARTITION_EOF:
+                    break
+                found.append((message.key(), message.value()))
+        consumer.close()
+        return found
+
+    def wait(self, last: bytes, seconds: float = 60) -> None:
+        """Wait until the record with these bytes is out."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if any(value == last for _, value in self.read("canonical.transactions.v1")):
+                return
+            time.sleep(0.3)
+        pytest.fail(f"the last transaction is not out after {seconds} s")
+
+    def close(self) -> None:
+        self.admin.delete_topics([self.prefix + name for name in ("cdc.erp", "cdc.oa", *OUTPUTS)])
+
+
+@pytest.fixture
+def namespace(stack: dict[str, str], tmp_path: Path) -> Iterator[Namespace]:
+    opened = Namespace(stack, tmp_path)
+    yield opened
+    opened.close()
+
+
+def business(log: Log, start: int, count: int) -> None:
+    for number in range(start, start + count):
+        amount = "NaN" if number % 17 == 0 else "1.5000"
+        log.transaction(
+            ("c", "head", head(number)), ("c", "line", line(number, number, amount=amount))
+        )
+        if number % 5 == 0:
+            log.transaction(("u", "head", head(number, state=1)))
+        if number % 7 == 0:
+            log.transaction(
+                ("d", "line", None, {"id": number}), ("d", "head", None, {"id": number})
+            )
+
+
+def stop(process: subprocess.Popen[bytes], how: signal.Signals) -> int:
+    process.send_signal(how)
+    return process.wait(30)
+
+
+def test_kill_9_in_mid_load_loses_nothing_and_repeats_are_byte_identical(
+    namespace: Namespace,
+) -> None:
+    process = namespace.start()
+    for round_ in range(5):
+        business(namespace.log, 1 + round_ * 300, 300)
+        namespace.write()
+        time.sleep((1.5, 0.3, 0.8, 0.5, 1.0)[round_])
+        stop(process, signal.SIGKILL)
+        process = namespace.start()
+    expected = namespace.reader.run(namespace.log)
+    transactions = [each for each in expected if each.topic == "canonical.transactions.v1"]
+
+    namespace.wait(transactions[-1].value or b"")
+    assert stop(process, signal.SIGTERM) == 0
+
+    for topic in OUTPUTS:
+        wanted = {(each.key, each.value) for each in expected if each.topic == topic}
+        assert set(namespace.read(topic)) == wanted, topic
+    first_seen = list(
+        dict.fromkeys(value for _, value in namespace.read("canonical.transactions.v1"))
+    )
+    assert first_seen == [each.value for each in transactions]
+
+
+def test_a_lost_state_is_rebuilt_from_the_log_without_repeating_what_was_delivered(
+    namespace: Namespace,
+) -> None:
+    process = namespace.start()
+    business(namespace.log, 1, 50)
+    namespace.write()
+    first = [
+        each
+        for each in namespace.reader.run(namespace.log)
+        if each.topic == "canonical.transactions.v1"
+    ]
+    namespace.wait(first[-1].value or b"")
+    assert stop(process, signal.SIGTERM) == 0
+    subprocess.run(
+        ["rm", "-r", str(Path(namespace.environment["TONGBU_DATA"]) / "state")], check=True
+    )
+
+    process = namespace.start()
+    business(namespace.log, 51, 20)
+    namespace.write()
+    then = [
+        each
+        for each in namespace.reader.run(namespace.log)
+        if each.topic == "canonical.transactions.v1"
+    ]
+    namespace.wait(then[-1].value or b"")
+    assert stop(process, signal.SIGTERM) == 0
+
+    values = [value for _, value in namespace.read("canonical.transactions.v1")]
+    assert values == [each.value for each in first + then]
