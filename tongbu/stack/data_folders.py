@@ -149,7 +149,10 @@ def _run_as_server(command: Sequence[str], home: Path) -> None:
 def _run(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], **identity: Any
 ) -> None:
-    environment = {"PATH": os.environ["PATH"], **environment}
+    environment = {
+        "PATH": os.defpath,
+        **environment,
+    }  # the caller's may lead where `nobody` can't go
     answer = subprocess.run(
         command,
         cwd=folder,
