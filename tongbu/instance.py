@@ -141,6 +141,13 @@ class Instance:
         return f"mysql://{user}:{password}@{HOST}:{self.ports.mariadb}/{database}"
 
 
+def complete_environment(name: str) -> None:
+    """Take from the instance what the environment does not say; in a container it says everything."""
+    if "KAFKA_BOOTSTRAP" not in os.environ:
+        for key, value in Instance.load(name).environment().items():
+            os.environ.setdefault(key, value)
+
+
 def run_folder() -> Path:
     """Return the folder of all instances: `.run` of the checkout, or what TONGBU_RUN names."""
     return Path(os.environ.get("TONGBU_RUN") or ROOT / ".run").absolute()
