@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -99,8 +98,7 @@ def _follow(process: subprocess.Popen[str], tell: Callable[[str], None]) -> list
 
 def _unpack_postgres(folder: Path) -> None:
     (archive,) = folder.glob("*.txz")
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
+    shutil.unpack_archive(archive, folder)
     archive.unlink()
 
 
