@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -67,18 +67,17 @@ class Assembler:
         self.next_offset = next_offset
         self.lane_offset = lane_offset
 
-    def add(self, raws: list[Raw]) -> Iterator[Message]:
+    def add(self, raw: Raw) -> Message | None:
         """
-        Give the messages that these records complete.
+        Give the message that this record completes, if it does.
 
         `next_offset` then is where reading must begin again to miss nothing; `lane_offset` the last whole one.
+        Nothing has changed where decoding raises.
         """
-        for raw in raws:
-            part = self._decoder.decode(raw.value)
-            message = self._add(part, raw) if self._is_new(part) else None
-            self.next_offset = self._parts_begin if self._parts else raw.offset + 1
-            if message:
-                yield message
+        part = self._decoder.decode(raw.value)
+        message = self._add(part, raw) if self._is_new(part) else None
+        self.next_offset = self._parts_begin if self._parts else raw.offset + 1
+        return message
 
     def _is_new(self, part: dict[str, Any]) -> bool:
         at = (part["lane_offset"], part["part"])

@@ -38,9 +38,10 @@ FENCE = """table_name text, record_key text, version bigint not null,
 SET_ASIDE = """binding text, table_name text, record_key text, version bigint not null, reason text not null,
   value bytea not null, set_aside_at timestamptz not null default now(),
   primary key (binding, table_name, record_key)"""
-LEDGER = """id text primary key, binding text not null, entity text not null, entity_id text not null,
+LEDGER = """binding text, id text, entity text not null, entity_id text not null,
   version bigint not null, attempts integer not null, outcome text, status integer,
-  first_at timestamptz not null default now(), last_at timestamptz not null default now()"""
+  first_at timestamptz not null default now(), last_at timestamptz not null default now(),
+  primary key (binding, id)"""
 
 
 def sql_type(kind: str) -> str:

@@ -314,3 +314,9 @@ def database(request: pytest.FixtureRequest, world: World) -> Iterator[Target]:
     made = make_target(request.param, world, request.getfixturevalue("stack"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session", name="binding")
+def _binding() -> RelationalBinding:
+    """A relational binding that no database stands behind."""
+    return binding("postgresql", "b", dsn="")

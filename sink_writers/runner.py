@@ -1,0 +1,237 @@
+"""
+Runs the sink writer of one binding: read, assemble, apply, again.
+
+Latency first when there is little to do (one message is applied as soon as it is read), throughput when
+there is much (everything that is there goes into one target transaction), without a setting.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import structlog
+
+from schemas.catalog import Catalog
+from schemas.codec import Decoder
+from schemas.declarations import Binding
+from schemas.errors import ServiceUnavailable, TongbuError
+from schemas.registry import Registry
+from sink_writers import bindings
+from sink_writers.log import TransactionLog
+from sink_writers.messages import Assembler, Message, Raw
+from sink_writers.sink import Place, Position, Sink
+from sink_writers.sinks import make_sink
+from sink_writers.stage_log import StageLog
+
+T = TypeVar("T")
+
+#: How long a read waits, and so how late a SIGTERM may be noticed.
+_READ_S = 0.5
+#: The position passes messages that are nothing to the binding at least this often.
+_ADVANCE_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+
+log = structlog.get_logger("sink")
+
+
+class Log(Protocol):
+    """What the runner needs of a log; see TransactionLog."""
+
+    given: set[int]
+
+    def start(self, offsets: dict[int, int]) -> None: ...  # noqa: D102
+    def read(self, seconds: float) -> list[Raw]: ...  # noqa: D102
+    def idle(self, seconds: float, still: Callable[[], bool]) -> None: ...  # noqa: D102
+    def owns(self, partition: int) -> bool: ...  # noqa: D102
+    def applied(self, partition: int, next_offset: int) -> None: ...  # noqa: D102
+
+
+class Interrupted(Exception):
+    """Waiting has become pointless: the process is to end, or the partition is another's now."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A partition that this process owns: how far it is applied and how far it is read."""
+
+    place: Place
+    position: Position
+    assembler: Assembler
+    moved: float
+
+    @property
+    def read(self) -> Position:
+        """The position after everything that was read and is whole."""
+        return replace(
+            self.position,
+            next_offset=self.assembler.next_offset,
+            lane_offset=self.assembler.lane_offset,
+        )
+
+
+class Runner:
+    """The loop of one binding; `stop` ends it after the apply at hand."""
+
+    def __init__(
+        self,
+        binding: Binding,
+        reader: Log,
+        sink: Sink,
+        decoder: Decoder,
+        place: Callable[[int], Place],
+        stages: StageLog,
+    ) -> None:
+        self._binding = binding
+        self._topics = {
+            f"canonical.{name}.v{entity.major}" for name, entity in binding.entities.items()
+        }
+        self._log = reader
+        self._sink = sink
+        self._decoder = decoder
+        self._place = place
+        self._stages = stages
+        self._held: dict[int, Held] = {}
+        self._waiting_for = ""
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End after the apply at hand; safe in a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Work until stopped; raise TongbuError where a person must act."""
+        while not self._stopping:
+            try:
+                self._claim()
+                raws = self._log.read(_READ_S)
+                consumed = _now()
+                for partition, some in groupby(raws, attrgetter("partition")):
+                    self._take(partition, list(some), consumed)
+                self._advance()
+            except Interrupted:
+                continue
+
+    def persist(self, work: Callable[[], T], *, needs: int | None = None) -> T:
+        """Try until the service is there; raise Interrupted when stopped, or when partition `needs` is lost."""
+        for seconds in _pauses():
+            try:
+                done = work()
+            except ServiceUnavailable as error:
+                self._say(error)
+                self._log.idle(getattr(error, "seconds", None) or seconds, self._goes_on)
+            else:
+                self._waiting_for = ""
+                return done
+            if self._stopping or (needs is not None and not self._log.owns(needs)):
+                break
+        raise Interrupted
+
+    def _goes_on(self) -> bool:
+        return not self._stopping
+
+    def _say(self, error: ServiceUnavailable) -> None:
+        if error.message != self._waiting_for:
+            self._waiting_for = error.message
+            log.warning("waiting", reason=error.message, remedy=error.remedy)
+
+    def _claim(self) -> None:
+        if not self._log.given:
+            return
+        given = sorted(self._log.given)
+        held = {partition: self.persist(partial(self._hold, partition)) for partition in given}
+        if self._log.given != set(given):
+            return
+        offsets = {partition: each.position.next_offset for partition, each in held.items()}
+        self.persist(partial(self._log.start, offsets))
+        self._held = held
+        log.info("reading", binding=self._binding.binding, offsets=offsets)
+
+    def _hold(self, partition: int) -> Held:
+        place = self._place(partition)
+        position = self._sink.claim(place)
+        assembler = Assembler(self._decoder, position.next_offset, position.lane_offset)
+        return Held(place, position, assembler, time.monotonic())
+
+    def _take(self, partition: int, raws: list[Raw], consumed: int) -> None:
+        held = self._held.get(partition)
+        if held is None or not self._log.owns(partition):
+            return
+        added = [self.persist(partial(held.assembler.add, raw), needs=partition) for raw in raws]
+        messages = [message for message in added if message and self._concerns(message)]
+        if messages:
+            self._apply(held, messages, consumed)
+
+    def _concerns(self, message: Message) -> bool:
+        name = self._binding.binding
+        return (
+            message.source in self._binding.sources
+            and (not message.only_bindings or name in message.only_bindings)
+            and any(record.topic in self._topics for record in message.records)
+        )
+
+    def _apply(self, held: Held, messages: list[Message], consumed: int) -> None:
+        to = held.read
+        work = partial(self._sink.apply, held.place, held.position, messages, to)
+        transaction = self.persist(work, needs=held.place.partition)
+        self._stages.write(messages, consumed, _now(), transaction)
+        held.position, held.moved = to, time.monotonic()
+        self._log.applied(held.place.partition, to.next_offset)
+
+    def _advance(self) -> None:
+        """Move the position past messages that are nothing to this binding, before retention overtakes it."""
+        for partition, held in self._held.items():
+            behind = held.read != held.position and self._log.owns(partition)
+            if behind and time.monotonic() - held.moved > _ADVANCE_S:
+                self._apply(held, [], _now())
+
+
+def run(name: str) -> None:
+    """Run the sink writer of a binding until SIGTERM or SIGINT; raise TongbuError where a person must act."""
+    binding = bindings.load(name)
+    topic = os.environ.get("TONGBU_NAMESPACE", "") + "canonical.transactions.v1"
+    group = os.environ.get("TONGBU_NAMESPACE", "") + f"sink-{name}"
+    decoder = Decoder(Registry(bindings.resolve("${REGISTRY_URL}")).schema)
+    sink = make_sink(binding, Catalog.load(), decoder)
+    reader = TransactionLog(bindings.resolve("${KAFKA_BOOTSTRAP}"), topic, group)
+    stages = StageLog(Path(bindings.resolve("${TONGBU_DATA}")), name)
+    topic_ids: list[str] = []
+
+    def place(partition: int) -> Place:
+        return Place(name, topic, topic_ids[0], partition)
+
+    runner = Runner(binding, reader, sink, decoder, place, stages)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: runner.stop())
+    try:
+        topic_ids.append(runner.persist(reader.topic_id))
+        reader.subscribe()
+        runner.run()
+    except Interrupted:
+        pass
+    except TongbuError as error:
+        log.error("stopped", binding=name, reason=error.message, remedy=error.remedy)
+        raise
+    finally:
+        reader.close()
+        sink.close()
+        stages.close()
+
+
+def _pauses() -> Iterator[float]:
+    seconds = _FIRST_PAUSE_S
+    while True:
+        yield seconds
+        seconds = min(seconds * 2, _LONGEST_PAUSE_S)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
