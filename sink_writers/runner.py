@@ -38,6 +38,8 @@ T = TypeVar("T")
 _READ_S = 0.5
 #: The position passes messages that are nothing to the binding at least this often.
 _ADVANCE_S = 5.0
+#: The registry itself is asked again for so long; then the runner waits, and stays in its group.
+_REGISTRY_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 log = structlog.get_logger("sink")
@@ -199,7 +201,7 @@ def run(name: str) -> None:
     binding = bindings.load(name)
     topic = os.environ.get("TONGBU_NAMESPACE", "") + "canonical.transactions.v1"
     group = os.environ.get("TONGBU_NAMESPACE", "") + f"sink-{name}"
-    decoder = Decoder(Registry(bindings.resolve("${REGISTRY_URL}")).schema)
+    decoder = Decoder(Registry(bindings.resolve("${REGISTRY_URL}"), _REGISTRY_S).schema)
     sink = make_sink(binding, Catalog.load(), decoder)
     reader = TransactionLog(bindings.resolve("${KAFKA_BOOTSTRAP}"), topic, group)
     stages = StageLog(Path(bindings.resolve("${TONGBU_DATA}")), name)

@@ -120,8 +120,8 @@ class WebhookSink:
         if reached is None:
             return
         effect["id"] = value["meta"]["event_id"]
-        if _begin(connection, place, at, effect):
-            body = _body(f"{entity}.{reached}", message, value)
+        if begun := _begin(connection, place, at, effect):
+            body = _body(f"{entity}.{reached}", value, message.committed_at or begun)
             outcome, status = (
                 ("disabled", None) if self._disabled else self._call(effect["id"], body)
             )
@@ -193,29 +193,28 @@ def edge(on: dict[str, list[str]], value: dict[str, Any]) -> str | None:
     return None
 
 
-def _body(kind: str, message: Message, value: dict[str, Any]) -> bytes:
-    at = value["meta"]["occurred_at"] or message.committed_at or datetime.now(UTC)
+def _body(kind: str, value: dict[str, Any], at: datetime) -> bytes:
+    """Give the payload; a repeated call has the same."""
     data = {name: field for name, field in value.items() if name != "meta"}
     data["version"] = value["meta"]["version"]
-    return orjson.dumps({"type": kind, "timestamp": at, "data": data}, default=str)
+    event = {"type": kind, "timestamp": value["meta"]["occurred_at"] or at, "data": data}
+    return orjson.dumps(event, default=str)
 
 
 def _begin(
     connection: psycopg.Connection[Any], place: Place, at: Position, effect: dict[str, Any]
-) -> bool:
-    """Write the ledger row of an attempt while we are the owner; False where the effect has an outcome already."""
+) -> datetime | None:
+    """Write the ledger row of an attempt while we are the owner; give the time of the first, None where it is done."""
     with connection.transaction():
         check(connection, _POSITION, place, at)
-        return (
-            connection.execute(
-                """insert into tongbu_effect_ledger as l (id, binding, entity, entity_id, version, attempts)
-                   values (%(id)s, %(binding)s, %(entity)s, %(entity_id)s, %(version)s, 1)
-                   on conflict (binding, id) do update set attempts = l.attempts + 1, last_at = now()
-                   where l.outcome is null returning attempts""",
-                effect,
-            ).fetchone()
-            is not None
-        )
+        row = connection.execute(
+            """insert into tongbu_effect_ledger as l (id, binding, entity, entity_id, version, attempts)
+               values (%(id)s, %(binding)s, %(entity)s, %(entity_id)s, %(version)s, 1)
+               on conflict (binding, id) do update set attempts = l.attempts + 1, last_at = now()
+               where l.outcome is null returning first_at""",
+            effect,
+        ).fetchone()
+    return row[0] if row else None
 
 
 def _finish(

@@ -32,7 +32,7 @@ def test_any_order_and_any_repeats_end_in_the_same_state(world, binding, data, c
     messages = [
         world.message(
             *(
-                world.order(key, version, operation, {n: f"p{version}" for n in range(lines)})
+                world.order(key, version, operation, dict.fromkeys(range(lines), f"p{version}"))
                 for key, operation, lines in each
             )
         )

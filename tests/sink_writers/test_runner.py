@@ -1,0 +1,207 @@
+"""The runner: waits while a service is missing, keeps the order, goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+import pytest
+
+from schemas.codec import Decoder, encode
+from schemas.errors import ServiceUnavailable, TongbuError
+from sink_writers.dialects.postgresql import sql_type
+from sink_writers.messages import Raw
+from sink_writers.runner import Runner
+from sink_writers.sink import Place, TryLater
+from sink_writers.sinks.memory import MemorySink
+from sink_writers.stage_log import StageLog
+from sink_writers.tables import tables
+
+
+class ListLog:
+    """A log in a list; when it is read to its end, the runner is stopped."""
+
+    def __init__(self, raws: list[Raw]) -> None:
+        self.given: set[int] = {0}
+        self.raws = raws
+        self.at: dict[int, int] = {}
+        self.committed: dict[int, int] = {}
+        self.waited: list[float] = []
+        self.at_end: Callable[[], None] = lambda: None
+
+    def start(self, offsets):
+        self.at = dict(offsets)
+        self.given = set()
+
+    def read(self, seconds):
+        found = [raw for raw in self.raws if raw.offset >= self.at[raw.partition]]
+        if not found:
+            self.at_end()
+        for raw in found:
+            self.at[raw.partition] = raw.offset + 1
+        return found
+
+    def idle(self, seconds, still):
+        self.waited.append(seconds)
+
+    def owns(self, partition):
+        return partition in self.at
+
+    def applied(self, partition, next_offset):
+        self.committed[partition] = next_offset
+
+
+class Failing(MemorySink):
+    """Raises what it is told, then works."""
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.errors: list[Exception] = []
+
+    def apply(self, *args):
+        if self.errors:
+            raise self.errors.pop(0)
+        return super().apply(*args)
+
+
+class Scene:
+    def __init__(self, world, binding, folder) -> None:
+        self.world, self.binding, self.folder = world, binding, folder
+        self.sink = Failing(tables(binding, world.catalog, sql_type), world.decoder)
+        self.raws: list[Raw] = []
+        self.decoder: Decoder = world.decoder
+
+    def put(self, *records, source="erp", kind="transaction", only=()) -> None:
+        value = {
+            "source": source,
+            "lane_offset": records[0].version,
+            "part": 1,
+            "parts": 1,
+            "kind": kind,
+            "transaction": str(records[0].version),
+            "committed_at": None,
+            "only_bindings": list(only),
+            "fill": None,
+            "withheld": [],
+            "records": [
+                {
+                    "topic": each.topic,
+                    "key": each.key,
+                    "operation": each.operation,
+                    "version": each.version,
+                    "value": each.value,
+                }
+                for each in records
+            ],
+        }
+        clock = orjson.dumps({"captured": 1, "received": 2, "produced": 3})
+        encoded = encode(99, self.world.transaction_schema.parsed, value)
+        self.raws.append(Raw(0, len(self.raws), encoded, {"stage-clock": clock}))
+
+    def run(self) -> ListLog:
+        log = ListLog(self.raws)
+        stages = StageLog(self.folder, self.binding.binding)
+        runner = Runner(
+            self.binding,
+            log,
+            self.sink,
+            self.decoder,
+            lambda part: Place("b", "t", "id", part),
+            stages,
+        )
+        log.at_end = runner.stop
+        runner.run()
+        stages.close()
+        return log
+
+    def stages(self):
+        return [
+            orjson.loads(line)
+            for line in (self.folder / "stages/b.jsonl").read_bytes().splitlines()
+        ]
+
+    @property
+    def customers(self):
+        return {key: row["version"] for (key,), row in self.sink.tables["customer"].items()}
+
+
+@pytest.fixture
+def scene(world, binding, tmp_path):
+    return Scene(world, binding, tmp_path)
+
+
+def test_everything_there_goes_into_one_target_transaction(scene, world):
+    scene.put(world.customer("c1", 1))
+    scene.put(world.customer("c2", 2))
+    log = scene.run()
+
+    assert scene.customers == {"c1": 1, "c2": 2}
+    assert log.committed == {0: 2}
+    stages = scene.stages()
+    assert [(each["transaction"], each["records"], each["target_tx"]) for each in stages] == [
+        ("1", 1, "1"),
+        ("2", 1, "1"),
+    ]
+    assert stages[0]["captured"] == 1
+    assert stages[0]["applied"] >= stages[0]["consumed"]
+
+
+def test_a_second_start_goes_on_from_the_target_position(scene, world):
+    scene.put(world.customer("c1", 1))
+    scene.run()
+    scene.put(world.customer("c2", 2))
+    scene.run()
+
+    assert scene.customers == {"c1": 1, "c2": 2}
+    assert len(scene.stages()) == 2
+
+
+def test_what_passes_by_itself_is_tried_again_in_order(scene, world):
+    scene.sink.errors = [ServiceUnavailable("down"), TryLater("busy", seconds=9.0)]
+    scene.put(world.customer("c1", 1))
+    log = scene.run()
+
+    assert scene.customers == {"c1": 1}
+    assert log.waited == [0.1, 9.0]
+
+
+def test_a_registry_that_is_down_is_waited_for(scene, world):
+    troubles = [ServiceUnavailable("the registry is down")]
+
+    def resolve(schema_id):
+        if troubles:
+            raise troubles.pop()
+        return world.transaction_schema.schema
+
+    scene.decoder = Decoder(resolve)
+    scene.put(world.customer("c1", 1))
+    scene.run()
+
+    assert scene.customers == {"c1": 1}
+
+
+def test_what_a_person_must_mend_stops_the_binding(scene, world):
+    scene.sink.errors = [TongbuError("no privilege", "grant it")]
+    scene.put(world.customer("c1", 1))
+
+    with pytest.raises(TongbuError, match="no privilege"):
+        scene.run()
+
+
+def test_messages_for_others_are_passed(scene, world):
+    scene.put(world.customer("c1", 1), source="oa")
+    scene.put(world.customer("c2", 2), kind="republish", only=["other"])
+    scene.put(world.customer("c3", 3), kind="republish", only=["b"])
+    log = scene.run()
+
+    assert scene.customers == {"c3": 3}
+    assert log.committed == {0: 3}
+    assert scene.stages() == []
+
+
+def test_the_position_passes_foreign_messages_after_a_while(scene, world, monkeypatch):
+    monkeypatch.setattr("sink_writers.runner._ADVANCE_S", -1.0)
+    scene.put(world.customer("c1", 1), source="oa")
+    log = scene.run()
+
+    assert log.committed == {0: 1}
