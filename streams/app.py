@@ -29,7 +29,7 @@ from streams.errors import LaneStopped
 from streams.lane import Lane
 from streams.records import LaneRecord, Output
 from streams.seal import Seal
-from streams.settings import Settings
+from streams.settings import REPLAY_OFFSET, Settings
 from streams.state import State
 from streams.transport import SETTINGS, BatchSchema, install
 
@@ -37,8 +37,6 @@ log = structlog.get_logger("processor")
 
 #: Seconds within which the broker takes an output, or the process ends and starts again from its state.
 DELIVERY_SECONDS = 8
-#: The header that carries a record's offset in the log it was recorded from.
-REPLAY_OFFSET = "tongbu-offset"
 _EXIT_DELIVERY = 75
 
 

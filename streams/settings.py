@@ -7,6 +7,9 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+#: In a replay, the header that carries a record's offset in the log it was recorded from.
+REPLAY_OFFSET = "tongbu-offset"
+
 
 class Settings(BaseSettings):
     """What the processor needs to know of its surroundings; the names are those of `tongbu env`."""
