@@ -10,18 +10,20 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from schemas.errors import ServiceUnavailable, TongbuError
 from tongbu.instance import HOST, Instance
 from tongbu.stack import data_folders, services
 from tongbu.stack.artifacts import fetch
 from tongbu.stack.display import Progress
-from tongbu.stack.obituaries import last_words
+from tongbu.stack.obituaries import Death, deaths
 from tongbu.stack.services import Service
 from tongbu.stack.supervision import Supervisor
 
 _READY_SECONDS = 120
+#: So often a service may die while it starts; a server that isn't there yet is waited for, not died of.
+_DEATHS = 3
 _POLL_SECONDS = 0.1
 
 
@@ -72,23 +74,66 @@ def down(instance: Instance, *, purge: bool = False) -> None:
         shutil.rmtree(instance.folder)
 
 
+class _Attempt:
+    """The start of one service, from the moment it is asked for until it is ready or given up."""
+
+    def __init__(self, supervisor: Supervisor, service: Service) -> None:
+        self._supervisor = supervisor
+        self._service = service
+        self._since = time.monotonic()
+        self._deaths_before = len(self._deaths())
+        _begin(supervisor, service)
+
+    def trouble(self) -> str:
+        """Return why the service can't be used yet, "" when it can. Raise ServiceUnavailable when it won't be."""
+        trouble = self._answer()
+        died = self._deaths()[self._deaths_before :]
+        if trouble and died:
+            trouble = f"died ({died[-1].reason}): {died[-1].said}"
+        if trouble and len(died) >= _DEATHS:
+            self._give_up(f"dies again and again: {trouble}")
+        if trouble and time.monotonic() - self._since > _READY_SECONDS:
+            self._give_up(f"is not ready after {_READY_SECONDS} s: {trouble}")
+        return trouble
+
+    def _answer(self) -> str:
+        state = self._supervisor.processes().get(self._service.name, {}).get("statename")
+        if state != "RUNNING":
+            return "starting"
+        try:
+            self._service.ready()
+        except Exception:  # each client has its own way to say "not yet"
+            return "starting"
+        return ""
+
+    def _deaths(self) -> list[Death]:
+        return [
+            death for death in deaths(self._supervisor.logs) if death.service == self._service.name
+        ]
+
+    def _give_up(self, why: str) -> NoReturn:
+        log = self._supervisor.logs / f"{self._service.name}.log"
+        raise ServiceUnavailable(
+            f"{self._service.name} {why}",
+            f"Its log: {log}; it is tried further, see `tongbu status`.",
+        )
+
+
 def _start(supervisor: Supervisor, wanted: Sequence[Service], progress: Progress) -> None:
     """Start each service when those it needs, of the same call, are ready; return when all are."""
     waiting = {service.name: service for service in wanted}
-    began: dict[str, float] = {}
+    attempts: dict[str, _Attempt] = {}
     while waiting:
-        for service in list(waiting.values()):
-            if service.name not in began:
-                if not waiting.keys() & set(service.needs):
-                    _begin(supervisor, service)
-                    began[service.name] = time.monotonic()
-                    progress.service(service.name, "starting")
-            elif trouble := _trouble(supervisor, service):
-                progress.service(service.name, trouble)
-                _give_up_late(service, supervisor, trouble, began[service.name])
-            else:
-                progress.service(service.name, "ready")
-                del waiting[service.name]
+        for name, service in list(waiting.items()):
+            if waiting.keys() & set(service.needs):
+                continue
+            if name not in attempts:
+                attempts[name] = _Attempt(supervisor, service)
+                progress.service(name, "starting")
+            trouble = attempts[name].trouble()
+            progress.service(name, trouble or "ready")
+            if not trouble:
+                del waiting[name]
         time.sleep(_POLL_SECONDS)
 
 
@@ -100,29 +145,6 @@ def _begin(supervisor: Supervisor, service: Service) -> None:
             "Stop that program, or use an instance with other ports: --instance NAME",
         )
     supervisor.start_process(service.name)
-
-
-def _trouble(supervisor: Supervisor, service: Service) -> str:
-    """Return why the service can't be used yet, "" when it can."""
-    process = supervisor.processes().get(service.name, {})
-    state = process.get("statename", "not running")
-    if state in ("BACKOFF", "FATAL", "EXITED"):
-        return f"died: {last_words(supervisor.logs, service.name)}"
-    if state != "RUNNING":
-        return "starting"
-    try:
-        service.ready()
-    except Exception:  # each client has its own way to say "not yet"
-        return "starting"
-    return ""
-
-
-def _give_up_late(service: Service, supervisor: Supervisor, trouble: str, began: float) -> None:
-    if time.monotonic() - began > _READY_SECONDS:
-        raise ServiceUnavailable(
-            f"{service.name} is not ready after {_READY_SECONDS} s: {trouble}",
-            f"Its log: {supervisor.logs / service.name}.log; `tongbu status` tells more.",
-        )
 
 
 def _taken(port: int) -> bool:

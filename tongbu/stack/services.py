@@ -32,6 +32,8 @@ class Service:
     port: int | None = None
     needs: tuple[str, ...] = ()
     stop_signal: str = "TERM"
+    #: It must live so long before it counts as running.
+    steady_seconds: int = 1
     #: A database server: as root it runs as `nobody`.
     drops_root: bool = False
 
@@ -146,6 +148,7 @@ def _own(instance: Instance, kind: str, *name: str, port: int | None = None) -> 
         ready=partial(health.port, port) if port else _alive,
         port=port,
         needs=("postgres", "mariadb", "kafka", "registry", "connect"),
+        steady_seconds=3,
     )
 
 

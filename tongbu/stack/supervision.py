@@ -151,7 +151,7 @@ class Supervisor:
             "priority": place,
             "autostart": "false",  # `up` starts them, each when what it needs is ready
             "autorestart": "true",
-            "startsecs": 1,
+            "startsecs": service.steady_seconds,
             "startretries": 1000,  # the pause grows by a second each time
             "stopsignal": service.stop_signal,
             "stopwaitsecs": _STOP_SECONDS,
