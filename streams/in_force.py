@@ -116,10 +116,15 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
     )
 
 
+def expand(schema: dict[str, Any]) -> dict[str, Any]:
+    """Replace every named reference in an Avro schema by what it names."""
+    expanded: dict[str, Any] = fastavro.schema.expand_schema(deepcopy(schema))
+    return expanded
+
+
 def _writer(schema: OutputSchema) -> Writer:
     parsed = fastavro.parse_schema(deepcopy(schema.schema))
-    expanded = fastavro.schema.expand_schema(deepcopy(schema.schema))
-    return Writer(schema.topic, schema.id, parsed, expanded)
+    return Writer(schema.topic, schema.id, parsed, expand(schema.schema))
 
 
 def _plan(

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from schemas.errors import TongbuError
 from tongbu import run
+from tongbu.deploy import commands as deploy
 from tongbu.stack import commands as stack
 
 app = typer.Typer(
@@ -22,6 +23,9 @@ app.command("up")(stack.up)
 app.command("down")(stack.down)
 app.command("status")(stack.status)
 app.command("env")(stack.env)
+app.command("plan")(deploy.plan)
+app.command("apply")(deploy.apply)
+app.command("republish")(deploy.republish)
 app.add_typer(run.app, name="run")
 
 

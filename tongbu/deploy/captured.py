@@ -1,0 +1,116 @@
+"""The captured schema, from the live catalog of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+import pymysql
+
+from schemas.captured import Column, Table
+from schemas.control import CapturedSchema
+from schemas.declarations import Source
+from schemas.errors import ServiceUnavailable, TongbuError
+
+_PG_COLUMNS = """
+SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE n.nspname || '.' || c.relname = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY c.oid, a.attnum"""
+_PG_KEYS = """
+SELECT n.nspname || '.' || c.relname, a.attname
+FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+WHERE i.indisprimary AND n.nspname || '.' || c.relname = ANY(%s)
+ORDER BY c.oid, k.place"""
+_MYSQL_COLUMNS = """
+SELECT CONCAT(table_schema, '.', table_name), column_name, column_type, is_nullable = 'YES'
+FROM information_schema.columns WHERE CONCAT(table_schema, '.', table_name) IN %s
+ORDER BY table_schema, table_name, ordinal_position"""
+_MYSQL_KEYS = """
+SELECT CONCAT(table_schema, '.', table_name), column_name
+FROM information_schema.key_column_usage
+WHERE constraint_name = 'PRIMARY' AND CONCAT(table_schema, '.', table_name) IN %s
+ORDER BY table_schema, table_name, ordinal_position"""
+
+
+def read(name: str, source: Source, dsn: str, tables: list[str]) -> CapturedSchema:
+    """
+    Read columns, types and keys of the tables.
+
+    Raise ServiceUnavailable where the source does not answer, TongbuError for a table that is not there or
+    can't be captured without harm.
+    """
+    columns, keys = (_postgresql if source.database == "postgresql" else _mysql)(name, dsn, tables)
+    return CapturedSchema(
+        source=name,
+        database=source.database,
+        tables=tuple(_table(name, table, columns, keys) for table in tables),
+    )
+
+
+def _table(source: str, table: str, columns: list[Any], keys: list[Any]) -> Table:
+    own = [
+        Column(name=name, type=type_, nullable=bool(null))
+        for of, name, type_, null in columns
+        if of == table
+    ]
+    if not own:
+        raise TongbuError(
+            f"source {source}: there is no table `{table}`",
+            "Correct the mapping that reads it (names are case-sensitive), or create the table.",
+        )
+    key = tuple(name for of, name in keys if of == table)
+    schema, _, name = table.partition(".")
+    if not key:
+        raise TongbuError(
+            f"source {source}: table `{table}` has no primary key: once published, its own UPDATEs would fail",
+            f'Ask its DBA for a primary key, e.g. ALTER TABLE "{schema}"."{name}" ADD PRIMARY KEY (...).',
+        )
+    return Table(schema=schema, name=name, columns=tuple(own), key=key)
+
+
+def _postgresql(source: str, dsn: str, tables: list[str]) -> tuple[list[Any], list[Any]]:
+    try:
+        with psycopg.connect(dsn, connect_timeout=5) as connection:
+            columns = connection.execute(_PG_COLUMNS, [tables]).fetchall()
+            return columns, connection.execute(_PG_KEYS, [tables]).fetchall()
+    except psycopg.OperationalError as error:
+        raise _unavailable(source, error) from error
+
+
+def _mysql(source: str, dsn: str, tables: list[str]) -> tuple[list[Any], list[Any]]:
+    try:
+        with pymysql.connect(**mysql_arguments(dsn)) as connection, connection.cursor() as cursor:
+            return _fetch(cursor, _MYSQL_COLUMNS, tables), _fetch(cursor, _MYSQL_KEYS, tables)
+    except pymysql.err.OperationalError as error:
+        raise _unavailable(source, error) from error
+
+
+def _fetch(cursor: Any, sql: str, tables: Iterable[str]) -> list[Any]:
+    cursor.execute(sql, [tuple(tables)])
+    return list(cursor.fetchall())
+
+
+def mysql_arguments(dsn: str) -> dict[str, Any]:
+    """Give PyMySQL's arguments for a DSN in URL form."""
+    url = urlsplit(dsn)
+    return {
+        "host": url.hostname,
+        "port": url.port or 3306,
+        "user": unquote(url.username or ""),
+        "password": unquote(url.password or ""),
+        "database": url.path.lstrip("/") or None,
+        "charset": "utf8mb4",
+        "connect_timeout": 5,
+    }
+
+
+def _unavailable(source: str, error: Exception) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        f"source {source} does not answer: {str(error).splitlines()[0]}",
+        "Is it up? `tongbu status` tells.",
+    )

@@ -1,0 +1,266 @@
+"""
+Check the declarations against the catalog and the live sources, before anything is touched.
+
+Every finding names file and line, and what to do. Form (unknown keys, types of values) was checked when the
+files were loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from schemas import expressions as form
+from schemas.captured import Table
+from schemas.catalog import Catalog, RecordSchema
+from schemas.declarations import Declared, Mapping, Rule
+from schemas.errors import DeclarationError
+from schemas.expressions import Expression
+from streams.in_force import expand
+from streams.stages.convert import avro_kind, convertible, optional
+
+Path = tuple[str | int, ...]
+
+#: Fields of every entity that the processor sets.
+_OWN_FIELDS = {"meta", "id", "source_refs", "ext"}
+
+
+def check_shapes(
+    catalog: Catalog, mappings: list[Declared[Mapping]], rules: list[Declared[Rule]]
+) -> None:
+    """Check mappings and rules against the catalog; raise the first finding."""
+    for mapping in mappings:
+        for finding in _shape(catalog, mapping, [rule.value for rule in rules]):
+            raise finding
+    for rule in rules:
+        _rule(catalog, rule, [mapping.value for mapping in mappings])
+
+
+def check_columns(
+    tables: dict[str, Table], mapping: Declared[Mapping], entity: RecordSchema
+) -> None:
+    """Check a mapping against the live tables of its source; raise the first finding."""
+    for finding in _Columns(tables, mapping, entity).findings():
+        raise finding
+
+
+def _shape(
+    catalog: Catalog, mapping: Declared[Mapping], rules: list[Rule]
+) -> Iterator[DeclarationError]:
+    value = mapping.value
+    entity = catalog.entities.get(value.entity)
+    if entity is None or entity.major != value.major:
+        known = ", ".join(f"{each.name} {each.major}" for each in catalog.entities.values())
+        yield mapping.error(
+            ("entity",), f"there is no entity `{value.entity}` {value.major}", f"Known: {known}."
+        )
+        return
+    fields = _fields(expand(entity.schema))
+    for name in value.fields:
+        if name not in fields or name in _OWN_FIELDS:
+            remedy = f"Fields of {entity.name}: {', '.join(sorted(set(fields) - _OWN_FIELDS))}."
+            yield mapping.error(
+                ("fields", name), f"`{name}` is no field that a mapping sets", remedy
+            )
+            return
+    ruled = {
+        name
+        for rule in rules
+        if rule.entity == value.entity and rule.source == value.source
+        for name in rule.sets
+    }
+    missing = [name for name, type_ in fields.items() if not optional(type_)]
+    for name in missing:
+        if name not in value.fields and name not in ruled | _OWN_FIELDS:
+            yield mapping.error(
+                ("fields",),
+                f"the required field `{name}` is not mapped",
+                "Map it, or set it by a rule.",
+            )
+    for name, expression in value.fields.items():
+        yield from _symbols(mapping, ("fields", name), expression, fields[name])
+
+
+def _fields(schema: dict[str, Any]) -> dict[str, Any]:
+    return {field["name"]: field["type"] for field in schema["fields"]}
+
+
+def _symbols(
+    mapping: Declared[Mapping], path: Path, expression: Expression, type_: Any
+) -> Iterator[DeclarationError]:
+    """Find values of codes and cases that the field's enum does not have."""
+    if isinstance(expression, form.Each):
+        items = _fields(_plain(_plain(type_)["items"]))
+        for name, inner in expression.fields.items():
+            here = (*path, "fields", name)
+            if name not in items:
+                yield mapping.error(
+                    here, f"`{name}` is no field of the array", f"Fields: {', '.join(items)}."
+                )
+            else:
+                yield from _symbols(mapping, here, inner, items[name])
+        return
+    symbols = _plain(type_).get("symbols") if isinstance(_plain(type_), dict) else None
+    if symbols is None:
+        return
+    for place, value in _values(expression):
+        if value not in symbols:
+            remedy = f"Use one of {', '.join(symbols)}."
+            yield mapping.error((*path, *place), f"`{value}` is no value of `{path[-1]}`", remedy)
+
+
+def _values(expression: Expression) -> Iterator[tuple[Path, Any]]:
+    if isinstance(expression, form.Const):
+        yield ("const",), expression.const
+    elif isinstance(expression, form.Codes):
+        yield from ((("codes", code), value) for code, value in expression.codes.items())
+        if expression.default is not None:
+            yield ("default",), expression.default
+    elif isinstance(expression, form.Cases):
+        yield from (
+            (("cases", index, "then"), case.then) for index, case in enumerate(expression.cases)
+        )
+        yield ("default",), expression.default
+
+
+def _plain(type_: Any) -> Any:
+    """Give the type without null."""
+    return next(each for each in type_ if each != "null") if isinstance(type_, list) else type_
+
+
+def _rule(catalog: Catalog, rule: Declared[Rule], mappings: list[Mapping]) -> None:
+    value = rule.value
+    entity = catalog.entities.get(value.entity)
+    if entity is None:
+        raise rule.error(("entity",), f"there is no entity `{value.entity}`", "Correct the name.")
+    fields = _fields(expand(entity.schema))
+    for index, name in enumerate(value.sets):
+        if name not in fields:
+            raise rule.error(
+                ("sets", index), f"`{name}` is no field of {value.entity}", "Correct the name."
+            )
+        symbols = (
+            _plain(fields[name]).get("symbols", [])
+            if isinstance(_plain(fields[name]), dict)
+            else []
+        )
+        if value.otherwise.get(name) not in symbols:
+            remedy = f"Say one of {', '.join(symbols)}: it is used when an input is missing."
+            raise rule.error(
+                ("otherwise",), f"`{name}` has no valid value for the case of doubt", remedy
+            )
+    if not any(each.entity == value.entity and each.source == value.source for each in mappings):
+        raise rule.error(
+            ("source",),
+            f"source {value.source} maps no {value.entity}",
+            "Correct source or entity.",
+        )
+
+
+class _Columns:
+    """Walks a mapping's expressions with the tables behind its names."""
+
+    def __init__(
+        self, tables: dict[str, Table], mapping: Declared[Mapping], entity: RecordSchema
+    ) -> None:
+        value = mapping.value
+        self.mapping = mapping
+        self.fields = _fields(expand(entity.schema))
+        self.root = tables[value.from_]
+        self.parts = {name: tables[part.from_] for name, part in value.parts.items()}
+        self.aliases = {"root": self.root}
+        self.aliases |= {name: tables[each.from_] for name, each in value.lookups.items()}
+        self.aliases |= {name: self.parts[name] for name, part in value.parts.items() if part.one}
+
+    def findings(self) -> Iterator[DeclarationError]:
+        value = self.mapping.value
+        for name in (*value.id_columns, *value.where):
+            if self.root.column(name) is None:
+                yield self._unknown(
+                    ("id",) if name in value.id_columns else ("where", name), name, self.root
+                )
+        for alias, part in value.parts.items():
+            yield from self._join(
+                ("parts", alias, "join"), self.parts[alias], part.join, self.root.key
+            )
+        for name, expression in value.fields.items():
+            yield from self._walk(("fields", name), expression, self.fields[name], self.root)
+
+    def _join(
+        self, path: Path, table: Table, join: dict[str, str], key: tuple[str, ...]
+    ) -> Iterator[DeclarationError]:
+        for name in join:
+            if table.column(name) is None:
+                yield self._unknown((*path, name), name, table)
+        if set(join.values()) != set(key):
+            remedy = f"Join it to {', '.join(key)}."
+            yield self.mapping.error(path, "a part joins the primary key of the root table", remedy)
+
+    def _unknown(self, path: Path, name: str, table: Table) -> DeclarationError:
+        names = ", ".join(column.name for column in table.columns)
+        return self.mapping.error(
+            path, f"table {table.qualified} has no column `{name}`", f"Columns: {names}."
+        )
+
+    def _walk(
+        self, path: Path, expression: Any, type_: Any, row: Table
+    ) -> Iterator[DeclarationError]:
+        if isinstance(expression, str):
+            yield from self._column(path, expression, type_, row)
+        elif isinstance(expression, form.Each):
+            items = _fields(_plain(_plain(type_)["items"]))
+            for name, inner in expression.fields.items():
+                yield from self._walk(
+                    (*path, "fields", name), inner, items[name], self.parts[expression.each]
+                )
+        elif isinstance(expression, form.LocalTimeOf):
+            paths = (
+                [expression.local_time]
+                if isinstance(expression.local_time, str)
+                else expression.local_time
+            )
+            for each in paths:
+                yield from self._column((*path, "local_time"), each, "local", row)
+        else:
+            for key, inner, inner_type in _inner(expression):
+                yield from self._walk((*path, key), inner, inner_type, row)
+
+    def _column(self, path: Path, name: str, type_: Any, row: Table) -> Iterator[DeclarationError]:
+        alias, dot, column_name = name.partition(".")
+        if dot and alias not in self.aliases:
+            known = ", ".join(self.aliases)
+            yield self.mapping.error(
+                path, f"`{name}`: there is no `{alias}`", f"Known here: {known}."
+            )
+            return
+        table = self.aliases[alias] if dot else row
+        column = table.column(column_name if dot else name)
+        if column is None:
+            yield self._unknown(path, column_name if dot else name, table)
+        elif type_ is not None and not convertible(column.type, type_):
+            message = f"column `{name}` is {column.type}, which can't become {avro_kind(type_)}"
+            yield self.mapping.error(
+                path, message, "Map another column, or translate it with `codes` or `cases`."
+            )
+
+
+_DECIMAL = {"type": "bytes", "logicalType": "decimal"}
+
+
+def _inner(expression: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Give the expressions inside a form, with the type that each must become; None where any will do."""
+    if isinstance(expression, form.MoneyOf):
+        yield "money", expression.money, _DECIMAL
+        yield "currency", expression.currency, "string"
+    elif isinstance(expression, form.QuantityOf):
+        yield "quantity", expression.quantity, _DECIMAL
+        yield "unit", expression.unit, "string"
+    elif isinstance(expression, form.Codes):
+        yield "of", expression.of, None
+    elif isinstance(expression, form.Reference):
+        for each in [expression.to] if isinstance(expression.to, str) else expression.to:
+            yield "to", each, None
+    elif isinstance(expression, form.Cases):
+        for case in expression.cases:
+            for name in case.when:
+                yield "cases", name, None

@@ -1,0 +1,158 @@
+"""`tongbu plan`, `tongbu apply`, `tongbu republish`."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from schemas.control import Republish
+from schemas.errors import TongbuError
+from tongbu.deploy import captured, check, connectors, lanes, schemas, targets, topics
+from tongbu.deploy.deployment import Change, Deployment
+from tongbu.instance import Instance
+from tongbu.stack.commands import InstanceName
+
+
+class Only(StrEnum):
+    """A part of the deployment."""
+
+    topics = "topics"
+    schemas = "schemas"
+    targets = "targets"
+    declarations = "declarations"
+    connectors = "connectors"
+
+
+Planner = Callable[[Deployment], Iterator[Change]]
+
+#: In this order: a lane has its first record, schema and declarations before a connector may write to it.
+STEPS: tuple[tuple[Only, Planner], ...] = (
+    (Only.topics, topics.plan),
+    (Only.schemas, schemas.plan),
+    (Only.topics, lanes.plan_lanes),
+    (Only.declarations, lanes.plan_captured),
+    (Only.targets, targets.plan),
+    (Only.declarations, lanes.plan_declarations),
+    (Only.connectors, connectors.plan),
+)
+
+OnlyOption = Annotated[Only | None, typer.Option(help="Only this part.")]
+NamespaceOption = Annotated[
+    str, typer.Option(envvar="TONGBU_NAMESPACE", help="Prefix of every topic name.")
+]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--declarations", help="Another folder with mappings/ and rules/.", file_okay=False
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def deployment(instance: str, namespace: str = "", declarations: Path | None = None) -> Deployment:
+    """Give the deployment of an instance; what the process's environment says comes first, as in a container."""
+    if "KAFKA_BOOTSTRAP" not in os.environ:
+        os.environ.update(Instance.load(instance).environment())
+    return Deployment(dict(os.environ), namespace, declarations)
+
+
+def plan(
+    instance: InstanceName = "default",
+    only: OnlyOption = None,
+    namespace: NamespaceOption = "",
+    declarations: FolderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what `apply` would change: topics, schemas, lanes, target tables, declarations, connectors."""
+    console = Console()
+    found = [
+        change
+        for _, changes in steps(deployment(instance, namespace, declarations), only)
+        for change in changes
+    ]
+    if as_json:
+        rows = [
+            {"kind": c.kind, "name": c.name, "action": c.action, "detail": c.detail} for c in found
+        ]
+        typer.echo(orjson.dumps(rows).decode())
+        return
+    for change in found:
+        _show(console, change)
+    console.print(f"{len(found)} changes; `tongbu apply` makes them" if found else "nothing to do")
+
+
+def apply(
+    instance: InstanceName = "default",
+    only: OnlyOption = None,
+    namespace: NamespaceOption = "",
+    declarations: FolderOption = None,
+) -> None:
+    """Make true what is declared; running it again changes nothing."""
+    console = Console()
+    count = perform(
+        deployment(instance, namespace, declarations), only, lambda change: _show(console, change)
+    )
+    console.print(f"{count} changes made" if count else "nothing to do")
+
+
+def perform(subject: Deployment, only: Only | None, tell: Callable[[Change], None]) -> int:
+    """Make every change, step by step: each is planned when what it builds on is there. Give how many."""
+    count = 0
+    for _, changes in steps(subject, only):
+        for change in changes:
+            tell(change)
+            change.perform()
+            count += 1
+    return count
+
+
+def steps(subject: Deployment, only: Only | None = None) -> Iterator[tuple[Only, Iterator[Change]]]:
+    """Check the declarations, then give the steps with their changes."""
+    verify(subject)
+    for part, planner in STEPS:
+        if only in (None, part):
+            yield part, planner(subject)
+
+
+def verify(subject: Deployment) -> None:
+    """Check all declarations against catalog and live sources; raise the first finding, with file and line."""
+    check.check_shapes(subject.catalog, subject.mappings, subject.rules)
+    for name, source in subject.sources.items():
+        dsn = subject.environment[f"{name.upper()}_DSN"]
+        found = captured.read(name, source, dsn, subject.tables_of(name))
+        tables = {table.qualified: table for table in found.tables}
+        for mapping in subject.mappings:
+            if mapping.value.source == name:
+                check.check_columns(tables, mapping, subject.catalog.entities[mapping.value.entity])
+
+
+def republish(
+    entity: Annotated[str, typer.Argument(help="The entity, e.g. sales_order.")],
+    instance: InstanceName = "default",
+    namespace: NamespaceOption = "",
+) -> None:
+    """Publish every record of an entity again in its current state, as snapshot, beside the live traffic."""
+    subject = deployment(instance, namespace)
+    sources = [each.value.source for each in subject.mappings if each.value.entity == entity]
+    if not sources:
+        known = ", ".join(sorted({each.value.entity for each in subject.mappings}))
+        raise TongbuError(f"no source maps an entity `{entity}`", f"Known: {known}.")
+    for source in sources:
+        fill = f"republish-{uuid.uuid4().hex[:12]}"
+        lanes.append(subject, Republish(source=source, entity=entity, fill=fill))
+        typer.echo(f"{source}: {entity} is being published again ({fill})")
+
+
+def _show(console: Console, change: Change) -> None:
+    console.print(
+        f"[bold]{change.action:<10}[/bold] {change.kind:<16} {change.name}  [dim]{change.detail}[/dim]",
+        highlight=False,
+    )

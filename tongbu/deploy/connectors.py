@@ -1,0 +1,152 @@
+"""Connectors: Debezium's configuration from connectors-config, through Kafka Connect's REST API."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from typing import Any
+
+import httpx
+import orjson
+
+from schemas.errors import ServiceUnavailable, TongbuError
+from tongbu.deploy.deployment import CONNECTORS, Change, Deployment
+
+_START_SECONDS = 60
+_NOT_FOUND = 404
+_CONFLICT = 409
+
+
+def plan(deployment: Deployment) -> Iterator[Change]:
+    """Give the connectors that are missing, differ, or do not run."""
+    with _client(deployment) as connect:
+        for source in deployment.sources:
+            wanted = settings(deployment, source)
+            answer = connect.get(f"/connectors/{source}/config")
+            if answer.status_code == _NOT_FOUND:
+                detail = f"{len(deployment.tables_of(source))} tables"
+                yield Change(
+                    "connector", source, "create", detail, partial(_put, deployment, source)
+                )
+                continue
+            live = {
+                key: value
+                for key, value in answer.raise_for_status().json().items()
+                if key != "name"
+            }
+            if live != wanted:
+                differing = sorted(
+                    key for key in {*live, *wanted} if live.get(key) != wanted.get(key)
+                )
+                yield Change(
+                    "connector",
+                    source,
+                    "configure",
+                    ", ".join(differing),
+                    partial(_put, deployment, source),
+                )
+            elif (state := _state(connect, source)) != "RUNNING":
+                yield Change(
+                    "connector", source, "restart", state, partial(_restart, deployment, source)
+                )
+
+
+@lru_cache(maxsize=1)
+def common_settings() -> dict[str, str]:
+    """Give what all source connectors share."""
+    loaded: dict[str, str] = orjson.loads((CONNECTORS / "common.json").read_bytes())
+    return loaded
+
+
+def settings(deployment: Deployment, source: str) -> dict[str, str]:
+    """Give a connector's whole configuration: shared, its own, and what follows from the declarations."""
+    own: dict[str, str] = orjson.loads(
+        (CONNECTORS / deployment.sources[source].connector).read_bytes()
+    )
+    tables = ",".join(re.escape(table) for table in deployment.tables_of(source))
+    return {
+        **common_settings(),
+        **own,
+        "topic.prefix": source,
+        "table.include.list": tables,
+        "notification.sink.topic.name": f"{source}.notifications",
+        "transforms.route.replacement": deployment.lane_topic(source),
+    }
+
+
+def _put(deployment: Deployment, source: str) -> None:
+    with _client(deployment) as connect:
+        _send(connect, "PUT", f"/connectors/{source}/config", settings(deployment, source))
+        _wait_until_running(connect, source)
+
+
+def _restart(deployment: Deployment, source: str) -> None:
+    with _client(deployment) as connect:
+        _send(connect, "POST", f"/connectors/{source}/restart?includeTasks=true")
+        _wait_until_running(connect, source)
+
+
+def _send(connect: httpx.Client, method: str, path: str, body: Any = None) -> None:
+    """Send a request; a worker that rebalances answers 409 for a moment."""
+    end = time.monotonic() + _START_SECONDS
+    while True:
+        answer = connect.request(method, path, json=body)
+        if answer.status_code != _CONFLICT or time.monotonic() > end:
+            break
+        time.sleep(0.3)
+    if answer.is_error:
+        message = answer.json().get("message", answer.text).strip()
+        raise TongbuError(
+            f"Kafka Connect refuses {path}: {message}",
+            "Correct connectors-config, and apply again.",
+        )
+
+
+def _wait_until_running(connect: httpx.Client, source: str) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while (state := _state(connect, source)) != "RUNNING":
+        if state not in ("starting", "UNASSIGNED", "RESTARTING"):
+            raise TongbuError(
+                f"connector {source}: {state}", "Mend the cause, then `tongbu apply` again."
+            )
+        if time.monotonic() > end:
+            raise ServiceUnavailable(
+                f"connector {source} does not run after {_START_SECONDS} s: {state}"
+            )
+        time.sleep(0.2)
+
+
+def _state(connect: httpx.Client, source: str) -> str:
+    """Give RUNNING when connector and task run, else what is wrong."""
+    answer = connect.get(f"/connectors/{source}/status")
+    if answer.is_error:
+        return "starting"
+    status = answer.json()
+    for part in (status["connector"], *status["tasks"]):
+        if part["state"] == "FAILED":
+            return _cause(part.get("trace", ""))
+        if part["state"] != "RUNNING":
+            return str(part["state"])
+    return "RUNNING" if status["tasks"] else "starting"
+
+
+def _cause(trace: str) -> str:
+    """Give the innermost cause of a Java stack trace, in one line."""
+    lines = [line.strip() for line in trace.splitlines() if line and not line.startswith("\t")]
+    causes = [line for line in lines if line.startswith("Caused by:")] or lines[:1] or ["failed"]
+    return causes[-1].removeprefix("Caused by:").strip()
+
+
+def _client(deployment: Deployment) -> httpx.Client:
+    url = deployment.environment["CONNECT_URL"]
+    client = httpx.Client(base_url=url, timeout=20.0)
+    try:
+        client.get("/")
+    except httpx.HTTPError as error:
+        client.close()
+        raise ServiceUnavailable(
+            f"Kafka Connect at {url} does not answer", "Is it up? `tongbu status` tells."
+        ) from error
+    return client

@@ -1,0 +1,122 @@
+"""What a deployment works on: the declarations, and the way to the services that shall agree with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from ruamel.yaml import YAML
+
+from schemas.catalog import Catalog
+from schemas.declarations import (
+    Binding,
+    Declared,
+    Mapping,
+    Rule,
+    Source,
+    load_bindings,
+    load_mappings,
+    load_rules,
+    load_sources,
+)
+from schemas.errors import ServiceUnavailable
+from schemas.registry import Registry
+from sink_writers.bindings import FOLDER as BINDINGS
+
+CONNECTORS = Path(__file__).resolve().parents[2] / "connectors-config"
+_STREAMS = Path(str(files("streams")))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference between what is declared and what is: `perform` makes it disappear."""
+
+    kind: str
+    name: str
+    action: str
+    detail: str
+    perform: Callable[[], None] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """
+    The declarations of a checkout, and the environment of a stack (as `tongbu env` prints it).
+
+    `declarations` is another folder with `mappings/` and `rules/`, to try a change.
+    """
+
+    environment: dict[str, str]
+    namespace: str = ""
+    declarations: Path | None = None
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The Avro schemas."""
+        return Catalog.load()
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        """The sources, by name."""
+        return load_sources()
+
+    @cached_property
+    def mappings(self) -> list[Declared[Mapping]]:
+        """All mappings."""
+        return load_mappings((self.declarations or _STREAMS) / "mappings")
+
+    @cached_property
+    def rules(self) -> list[Declared[Rule]]:
+        """All rules."""
+        return load_rules((self.declarations or _STREAMS) / "rules")
+
+    @cached_property
+    def bindings(self) -> list[Declared[Binding]]:
+        """All bindings."""
+        return load_bindings(BINDINGS)
+
+    @cached_property
+    def topic_defaults(self) -> dict[str, Any]:
+        """connectors-config/topics.yaml."""
+        loaded: dict[str, Any] = YAML(typ="safe").load(
+            (CONNECTORS / "topics.yaml").read_text(encoding="utf-8")
+        )
+        return loaded
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The schema registry."""
+        return Registry(self.environment["REGISTRY_URL"], patience=10)
+
+    @property
+    def bootstrap(self) -> str:
+        """Kafka's address."""
+        return self.environment["KAFKA_BOOTSTRAP"]
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        """Kafka's admin client; raise ServiceUnavailable where the broker does not answer."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        try:
+            admin.list_topics(timeout=10)
+        except KafkaException as error:
+            raise ServiceUnavailable(
+                f"Kafka at {self.bootstrap} does not answer: {error.args[0].str()}",
+                "Is it up? `tongbu up`.",
+            ) from error
+        return admin
+
+    def tables_of(self, source: str) -> list[str]:
+        """Every table that the mappings of a source read: these are captured."""
+        mappings = [each.value for each in self.mappings if each.value.source == source]
+        return sorted({table for mapping in mappings for table in mapping.tables})
+
+    def lane_topic(self, source: str) -> str:
+        """The lane log of a source, with the namespace."""
+        return f"{self.namespace}cdc.{source}"

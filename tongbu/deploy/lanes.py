@@ -1,0 +1,191 @@
+"""Lane logs: their first record, the captured schema and the declarations, each appended when it changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+import orjson
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+
+from schemas import control
+from schemas.declarations import to_bundle
+from schemas.errors import TongbuError
+from tongbu.deploy import captured
+from tongbu.deploy.connectors import common_settings
+from tongbu.deploy.deployment import Change, Deployment
+
+_SECONDS = 20
+
+
+@dataclass
+class Known:
+    """The last control records of a lane log; `started` where it has any record at all."""
+
+    lane: control.Lane | None = None
+    captured: control.CapturedSchema | None = None
+    declarations: control.Declarations | None = None
+    started: bool = False
+
+
+def plan_lanes(deployment: Deployment) -> Iterator[Change]:
+    """Give the lane logs that have no first record: it must stand there before a connector may write."""
+    for source in deployment.sources:
+        if _exists(deployment, source):
+            known = read(deployment, source)
+            if known.lane is None and known.started:
+                continue  # its retention has passed the first record; the state of the lane knows it
+            if known.lane is not None:
+                continue
+        yield Change("lane", source, "open", "epoch 1", partial(_open, deployment, source))
+
+
+def plan_captured(deployment: Deployment) -> Iterator[Change]:
+    """Give the sources whose live tables differ from the captured schema in force."""
+    for name, source in deployment.sources.items():
+        dsn = deployment.environment[f"{name.upper()}_DSN"]
+        live = captured.read(name, source, dsn, deployment.tables_of(name))
+        known = read(deployment, name).captured if _exists(deployment, name) else None
+        if live != known:
+            detail = f"{len(live.tables)} tables" + ("" if known is None else ", changed")
+            yield Change(
+                "captured-schema", name, "append", detail, partial(append, deployment, live)
+            )
+
+
+def plan_declarations(deployment: Deployment) -> Iterator[Change]:
+    """Give the sources whose declarations differ from those in force."""
+    for name in deployment.sources:
+        bundle = declarations(deployment, name)
+        known = read(deployment, name).declarations if _exists(deployment, name) else None
+        if known is None or bundle is None or bundle.hash != known.hash:
+            yield Change(
+                "declarations",
+                name,
+                "append",
+                _summary(deployment, name),
+                partial(_append_declarations, deployment, name),
+            )
+
+
+def declarations(deployment: Deployment, source: str) -> control.Declarations | None:
+    """Give the bundle of a source; None while its schemas are not registered."""
+    mappings = [each for each in deployment.mappings if each.value.source == source]
+    topics = {f"canonical.{each.value.entity}.v{each.value.major}" for each in mappings}
+    schemas = []
+    for schema in deployment.catalog.all():
+        if schema.topic in topics or schema.name in deployment.catalog.records:
+            schema_id = deployment.registry.lookup(schema.subject, schema.schema)
+            if schema_id is None:
+                return None
+            schemas.append(
+                control.OutputSchema(topic=schema.topic, id=schema_id, schema=schema.schema)
+            )
+    content: dict[str, Any] = {
+        "source": source,
+        "zone": deployment.sources[source].zone,
+        "unavailable_placeholder": common_settings()["unavailable.value.placeholder"],
+        "mappings": tuple(to_bundle(each) for each in mappings),
+        "rules": tuple(to_bundle(each) for each in deployment.rules if each.value.source == source),
+        "schemas": tuple(schemas),
+    }
+    canonical = orjson.dumps(msgspec.to_builtins(content), option=orjson.OPT_SORT_KEYS)
+    return control.Declarations(hash=f"sha256:{hashlib.sha256(canonical).hexdigest()}", **content)
+
+
+def read(deployment: Deployment, source: str) -> Known:
+    """Read the last control records of a lane log."""
+    known = Known()
+    consumer = Consumer(
+        {
+            "bootstrap.servers": deployment.bootstrap,
+            "group.id": "tongbu-deploy",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    consumer.assign([TopicPartition(deployment.lane_topic(source), 0, OFFSET_BEGINNING)])
+    try:
+        while True:
+            for message in consumer.consume(10_000, 0.5):
+                if message.error() is not None:
+                    if message.error().code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name for it
+                        return known
+                    raise TongbuError(f"lane log of {source}: {message.error()}")
+                known.started = True
+                if control.is_control(message.key()):
+                    _note(known, control.decode(message.value()))
+    finally:
+        consumer.close()
+
+
+def _note(known: Known, record: control.ControlRecord) -> None:
+    if isinstance(record, control.Lane):
+        known.lane = record
+    elif isinstance(record, control.CapturedSchema):
+        known.captured = record
+    elif isinstance(record, control.Declarations):
+        known.declarations = record
+
+
+def append(deployment: Deployment, record: control.ControlRecord) -> None:
+    """Append a control record to its source's lane log."""
+    failures: list[str] = []
+    producer = Producer(
+        {
+            "bootstrap.servers": deployment.bootstrap,
+            "enable.idempotence": True,
+            "delivery.timeout.ms": _SECONDS * 1000,
+            "message.max.bytes": 16 * 1024 * 1024,
+            "log_level": 0,
+        }
+    )
+    key, value = control.encode(record)
+    topic = deployment.lane_topic(record.source)
+    producer.produce(
+        topic,
+        value,
+        key,
+        0,
+        on_delivery=lambda error, _: failures.append(str(error)) if error else None,
+    )
+    producer.flush(_SECONDS + 5)
+    if failures:
+        raise TongbuError(f"{topic}: {failures[0]}", "Is Kafka up? `tongbu status` tells.")
+
+
+def _open(deployment: Deployment, source: str) -> None:
+    topic = deployment.lane_topic(source)
+    described = deployment.admin.describe_topics(TopicCollection([topic]))[topic].result(_SECONDS)
+    append(deployment, control.Lane(source=source, epoch=1, topic_id=str(described.topic_id)))
+
+
+def _append_declarations(deployment: Deployment, source: str) -> None:
+    bundle = declarations(deployment, source)
+    if bundle is None:
+        raise TongbuError(
+            f"source {source}: its schemas are not registered", "Run `tongbu apply` without --only."
+        )
+    append(deployment, bundle)
+
+
+def _exists(deployment: Deployment, source: str) -> bool:
+    return deployment.lane_topic(source) in deployment.admin.list_topics(timeout=_SECONDS).topics
+
+
+def _summary(deployment: Deployment, source: str) -> str:
+    mappings = sum(each.value.source == source for each in deployment.mappings)
+    rules = sum(each.value.source == source for each in deployment.rules)
+    return f"{mappings} mappings, {rules} rules"
