@@ -44,6 +44,10 @@ LEDGER = """binding text, id text, entity text not null, entity_id text not null
   primary key (binding, id)"""
 
 
+#: A refused login has no SQLSTATE at the client, only words.
+_REFUSALS = ("authentication failed", "no pg_hba.conf entry", "permission denied", 'role "')
+
+
 def sql_type(kind: str) -> str:
     """Spell a kind of value as format_type() does, so that what is asked and what is there compare as text."""
     return _TYPES.get(kind) or kind.replace("decimal", "numeric")
@@ -61,7 +65,7 @@ def connect(dsn: str, name: str, **options: Any) -> psycopg.Connection[Any]:
 
 def _unreachable(name: str, error: psycopg.OperationalError) -> TongbuError:
     said = str(error).strip().splitlines()[-1]
-    if "authentication" in said:
+    if any(words in said for words in _REFUSALS):
         return TongbuError(f"{name}: {said}", "Check user and password of the target.")
     return TryLater(f"{name}: PostgreSQL does not answer: {said}")
 

@@ -1,0 +1,133 @@
+"""Target tables as code, and what happens while a target can't be used."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from schemas.catalog import Catalog
+from schemas.errors import ServiceUnavailable, TongbuError
+from sink_writers import targets
+from sink_writers.sink import Position, TryLater
+
+pytestmark = pytest.mark.integration
+
+
+def without(catalog: Catalog, field: str) -> Catalog:
+    """The catalog as it was before a field was added to sales_order."""
+    order = catalog.entities["sales_order"]
+    fields = [each for each in order.schema["fields"] if each["name"] != field]
+    older = replace(order, schema=order.schema | {"fields": fields})
+    return replace(catalog, entities=catalog.entities | {"sales_order": older})
+
+
+def drop(target, table: str) -> None:
+    target.query(f"drop table {target.own(target.prefix + table)}")
+
+
+def test_what_was_applied_is_no_longer_planned(database, world):
+    assert targets.plan(database.spec, world.catalog) == []
+
+
+def test_a_new_field_is_a_new_column_and_rows_stay(database, world):
+    for table in ("sales_order_line", "sales_order"):
+        drop(database, table)
+    older = without(world.catalog, "seen_at")
+    targets.apply(database.spec, older, targets.plan(database.spec, older))
+    database.query(
+        f"insert into {database.own(database.prefix + 'sales_order')} (id, version) values ('o1', 1)"
+    )
+
+    statements = targets.plan(database.spec, world.catalog)
+    assert [one for one in statements if "add column" in one and "seen_at" in one]
+    targets.apply(database.spec, world.catalog, statements)
+    assert targets.plan(database.spec, world.catalog) == []
+    assert database.rows("sales_order")[0]["seen_at"] is None
+
+
+def test_a_column_of_another_type_is_refused_with_the_statement(database, world):
+    table = database.own(database.prefix + "customer")
+    database.query(f"alter table {table} drop column since")
+    database.query(f"alter table {table} add column since bigint")
+
+    with pytest.raises(
+        TongbuError, match=r"since is bigint.*, needed is date\n.*run: alter table .* date"
+    ):
+        targets.plan(database.spec, world.catalog)
+
+
+def test_tables_that_are_missing_are_waited_for(database, world):
+    sink = database.sink()
+    at = sink.claim(database.place)
+    drop(database, "sales_order_line")
+    message = world.message(world.order("o1", 1, lines={1: "p1"}))
+
+    with pytest.raises(TryLater, match="tongbu apply --only targets"):
+        sink.apply(database.place, at, [message], Position(1, 1, at.epoch))
+    targets.apply(database.spec, world.catalog, targets.plan(database.spec, world.catalog))
+    sink.apply(database.place, at, [message], Position(1, 1, at.epoch))
+    assert len(database.rows("sales_order_line")) == 1
+
+
+def test_a_broken_connection_is_opened_again(database, world):
+    sink = database.sink()
+    at = sink.claim(database.place)
+    connection = sink._connection
+    number = (
+        connection.info.backend_pid
+        if database.spec.kind == "postgresql"
+        else connection.thread_id()
+    )
+    kill = "select pg_terminate_backend({})" if database.spec.kind == "postgresql" else "kill {}"
+    database.query(kill.format(number))
+    message = world.message(world.order("o1", 1, lines={1: "p1"}))
+
+    with pytest.raises(TryLater):
+        sink.apply(database.place, at, [message], Position(1, 1, at.epoch))
+    sink.apply(database.place, at, [message], Position(1, 1, at.epoch))
+    assert len(database.rows("sales_order")) == 1
+
+
+def test_rows_and_position_come_together_or_not_at_all(database, world):
+    sink = database.sink()
+    at = sink.claim(database.place)
+    sink.apply(
+        database.place,
+        at,
+        [world.message(world.order("o1", 1, lines={1: "p1"}))],
+        Position(1, 1, at.epoch),
+    )
+    at = Position(1, 1, at.epoch)
+    change = world.message(world.customer("c1", 2), world.order("o1", 2, lines={1: "p2"}))
+    with closing(targets.dialect(database.spec).connect()) as blocker, blocker.cursor() as cursor:
+        cursor.execute("begin")
+        cursor.execute(
+            f"select 1 from {database.own(database.prefix + 'sales_order_line')} for update"
+        )
+        with pytest.raises(TryLater):
+            sink.apply(database.place, at, [change], Position(2, 2, at.epoch))
+        cursor.execute("rollback")
+
+    assert database.rows("customer") == []
+    assert [row["version"] for row in database.rows("sales_order")] == [1]
+    assert database.sink().claim(database.place).next_offset == 1
+
+
+def test_a_target_that_does_not_answer_is_named(database):
+    spec = database.spec.model_copy(
+        update={"dsn": f"{database.spec.dsn.split(':')[0]}://u:p@127.0.0.1:1/d"}
+    )
+    with pytest.raises(ServiceUnavailable, match=r"does not answer|can't take it"):
+        targets.dialect(spec).connect()
+
+
+def test_a_refused_login_is_for_a_person(database):
+    scheme, _, rest = database.spec.dsn.partition("://")
+    spec = database.spec.model_copy(
+        update={"dsn": f"{scheme}://nobody:wrong@{rest.partition('@')[2]}"}
+    )
+    with pytest.raises(TongbuError, match="Check user and password") as refused:
+        targets.dialect(spec).connect()
+    assert not isinstance(refused.value, ServiceUnavailable)
