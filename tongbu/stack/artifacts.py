@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -66,10 +67,15 @@ def _build(servers: Path, target: Path, tell: Callable[[str], None]) -> None:
 
 
 def _download(into: Path, tell: Callable[[str], None]) -> None:
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise TongbuError(
+            f"the native servers are built for Linux on x86-64, not {platform.system()} on {platform.machine()}",
+            "Use docker/compose.yaml instead: the same services in containers.",
+        )
     if not (maven := shutil.which("mvn")):
         raise TongbuError(
             "Maven is needed to fetch Kafka, Debezium, the registry and the database servers",
-            "Install it (Debian: apt-get install maven; macOS: brew install maven) and run the command again.",
+            "Install it (Debian: apt-get install maven) and run the command again.",
         )
     command = [maven, "-B", "-f", str(POM), f"-Dinto={into}", "process-resources"]
     environment = os.environ | {"JAVA_HOME": str(find_java().resolve().parents[1])}

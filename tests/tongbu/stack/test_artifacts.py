@@ -40,6 +40,15 @@ def test_a_missing_maven_is_named_with_the_remedy(
         artifacts.fetch(lambda _: None)
 
 
+def test_another_kind_of_machine_is_sent_to_the_containers(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts.platform, "machine", lambda: "arm64")
+
+    with pytest.raises(TongbuError, match="compose"):
+        artifacts.fetch(lambda _: None)
+
+
 def test_a_failed_download_leaves_nothing_behind_and_says_why(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
