@@ -12,6 +12,7 @@ import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,10 @@ class Supervisor:
     def stop(self, *, at_once: bool = False) -> None:
         """Stop all services, last started first, then supervisord; `at_once` gives them no time to tidy up."""
         if self.running() and not at_once:
-            process = psutil.Process(self.rpc.getPID())
-            self.rpc.shutdown()
-            process.wait(timeout=5 * _STOP_SECONDS)
+            with suppress(psutil.Error):  # gone already, or so slow that it is stopped below
+                process = psutil.Process(self.rpc.getPID())
+                self.rpc.shutdown()
+                process.wait(timeout=5 * _STOP_SECONDS)
         stop_orphans(self.folder, at_once=at_once)
         self.socket.unlink(missing_ok=True)
 

@@ -28,6 +28,7 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supe
 
 
 def _service(name: str, script: str, **more: object) -> Service:
+    more = {"steady_seconds": 0} | more
     return Service(name, ["sh", "-c", script], Path("/"), **more)  # type: ignore[arg-type]
 
 
@@ -56,7 +57,7 @@ def test_a_service_that_keeps_dying_is_given_up_with_its_last_words(supervisor: 
     with pytest.raises(
         ServiceUnavailable, match=r"broken dies again and again.*status 3.*disk full"
     ):
-        _start(supervisor, _service("broken", "echo disk full; exit 3"))
+        _start(supervisor, _service("broken", "echo disk full; exit 3", steady_seconds=1))
 
 
 def test_values_reach_a_service_as_they_are(supervisor: Supervisor, tmp_path: Path) -> None:
@@ -68,6 +69,8 @@ def test_values_reach_a_service_as_they_are(supervisor: Supervisor, tmp_path: Pa
     )
 
     _start(supervisor, service)
+    while not out.exists() or not out.read_text():
+        time.sleep(0.05)
 
     assert out.read_text() == "100% of 同步, a=b\n"
 
