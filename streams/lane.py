@@ -39,6 +39,7 @@ from streams.transactions import Assembler, Open
 
 _LANE, _DECLARATIONS, _CAPTURED = b"sys\0lane", b"sys\0declarations", b"sys\0captured"
 _ASSEMBLER, _QUEUE = b"sys\0assembler", b"sys\0queue"
+_PUBLISHED = b"sys\0published"
 _ROWS, _ENDED, _FILL = b"row\0", b"end\0", b"fil\0"
 
 
@@ -74,6 +75,11 @@ class Lane:
         if stored is not None:
             self._check_topic(control.Lane(**stored))
         self._compile()
+
+    @property
+    def published(self) -> bool:
+        """Tell whether an initial snapshot was published completely."""
+        return self.state.get(_PUBLISHED) is not None
 
     def process(self, record: LaneRecord) -> Iterator[Output]:
         """
@@ -240,6 +246,7 @@ class Lane:
     def _next_in_queue(self) -> Iterator[Output]:
         queue = self.state.get(_QUEUE)
         if not queue:
+            self.state.put(_PUBLISHED, True)
             return
         name, *entities = queue
         self.state.put(_QUEUE, [name, *entities[1:]] if entities[1:] else None)

@@ -303,6 +303,18 @@ def test_snapshot_rows_fill_images_and_are_published_in_chunks_when_the_snapshot
     assert {each["operation"] for each in messages[0]["records"]} == {"snapshot"}
 
 
+def test_a_lane_knows_when_its_snapshot_is_published(reader: Reader) -> None:
+    log = Log().start()
+    log.row("r", "head", head(1))
+    reader.run(log)
+    assert not reader.lane.published
+    log.snapshot_completed()
+
+    reader.run(log)
+
+    assert reader.lane.published
+
+
 def test_a_chunk_that_was_asked_for_twice_is_published_once(reader: Reader) -> None:
     log = Log().start()
     order(log)
