@@ -90,11 +90,10 @@ class Mariadb:
                 password=unquote(self._dsn.password or ""),
                 database=self._dsn.path.lstrip("/"),
                 charset="utf8mb4",
-                autocommit=True,
                 connect_timeout=5,
                 # Matched rows count, not changed ones: the compare-and-set needs to know.
                 client_flag=CLIENT.FOUND_ROWS,
-                **options,
+                **{"autocommit": True} | options,
             )
         except pymysql.Error as error:
             raise explain(self.name, error) from None

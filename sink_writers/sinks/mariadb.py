@@ -179,11 +179,10 @@ class MariadbSink:
     def _guarded(self, place: Place, work: Callable[[Any], T]) -> T:
         """Run work in a transaction of a connection that lives; say every error in the words of the contract."""
         if self._connection is None:
-            self._connection = self._target.connect(init_command=_SESSION)
+            self._connection = self._target.connect(init_command=_SESSION, autocommit=False)
         connection = self._connection
         try:
             with _data_errors():
-                connection.begin()
                 with connection.cursor() as cursor:
                     done = work(cursor)
                 connection.commit()
@@ -244,17 +243,14 @@ def _versions(
     cursor: Any, table: TargetTable, keys: list[str], *, fenced: bool = True
 ) -> dict[str, int]:
     """Give the versions that the target has of these keys, of rows and of fences."""
+    query = f"select id, {VERSION} from {quote(table.name)} where id in %s"
+    if fenced:
+        query += " union all select record_key, version from tongbu_fence where table_name = %s and record_key in %s"
     found: dict[str, int] = {}
     for some in _chunks(keys):
-        cursor.execute(f"select id, {VERSION} from {quote(table.name)} where id in %s", [some])
-        found.update(cursor.fetchall())
-        if fenced:
-            cursor.execute(
-                "select record_key, version from tongbu_fence where table_name = %s and record_key in %s",
-                [table.name, some],
-            )
-            for key, version in cursor.fetchall():
-                found[key] = max(version, found.get(key, -1))
+        cursor.execute(query, [some, table.name, some] if fenced else [some])
+        for key, version in cursor.fetchall():
+            found[key] = max(version, found.get(key, -1))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -274,12 +274,9 @@ class DatabaseTarget(Target):
             self.query(f"drop table {self.prefix}{name}")
 
 
-_numbers = itertools.count(1)
-
-
 def make_target(kind: str, world: World, environment: dict[str, str]) -> Target:
     """A fresh target of a kind, its tables made."""
-    name = f"t{next(_numbers)}"
+    name = f"t{uuid.uuid4().hex[:8]}"
     place = Place(name, "canonical.transactions.v1", "topic-a", 0)
     if kind == "memory":
         return MemoryTarget(world, place, "poison")
@@ -289,8 +286,6 @@ def make_target(kind: str, world: World, environment: dict[str, str]) -> Target:
     else:
         spec = binding(kind, name, dsn=environment["OA_HUB_DSN"], prefix=f"{name}_")
         target = DatabaseTarget(world, place, "长" * 30_000, prefix=f"{name}_", spec=spec)
-        for own in ("tongbu_position", "tongbu_fence", "tongbu_set_aside"):
-            target.query(f"drop table if exists {own}")
     targets.apply(spec, world.catalog, targets.plan(spec, world.catalog))
     return target
 
