@@ -9,7 +9,7 @@ source's commit is what the load generator saw right after COMMIT, and the targe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,15 +62,26 @@ def by_stage(passages: Iterable[Passage]) -> dict[str, dict[str, float]]:
     return {stage: percentiles(each.milliseconds(stage) for each in found) for stage in STAGES}
 
 
-def read_lines(file: Path, start: int = 0) -> Iterator[dict[str, Any]]:
-    """Give the complete lines of a log of JSON lines from a byte offset on; none where there is no file yet."""
-    if not file.exists():
-        return
-    with file.open("rb") as lines:
-        lines.seek(start)
-        for line in lines:
-            if line.endswith(b"\n"):
-                yield orjson.loads(line)
+class Tail:
+    """Follows a log of JSON lines, from its present end on; a file that is not there yet is an empty one."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read = file.stat().st_size if file.exists() else 0
+        #: All lines read so far.
+        self.lines: list[dict[str, Any]] = []
+
+    def follow(self) -> list[dict[str, Any]]:
+        """Give the lines that were completed since the last call."""
+        if not self._file.exists():
+            return []
+        with self._file.open("rb") as file:
+            file.seek(self._read)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read += len(whole) + len(newline)
+        fresh = [orjson.loads(line) for line in whole.splitlines()]
+        self.lines += fresh
+        return fresh
 
 
 def passages(

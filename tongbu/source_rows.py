@@ -14,7 +14,6 @@ from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pymysql
@@ -24,6 +23,7 @@ from pymysql.cursors import SSCursor
 from schemas.captured import Table
 from schemas.errors import ServiceUnavailable
 from streams.records import Change, Position, Row
+from tongbu.deploy.captured import mysql_arguments
 
 Form = Callable[[Any], Any]
 
@@ -144,15 +144,8 @@ def _postgresql(dsn: str, tables: Sequence[Table]) -> Iterator[tuple[Table, Row]
 
 
 def _mariadb(dsn: str, tables: Sequence[Table]) -> Iterator[tuple[Table, Row]]:
-    url = urlsplit(dsn)
     connection = pymysql.connect(
-        host=url.hostname,
-        port=url.port or 3306,
-        user=unquote(url.username or ""),
-        password=unquote(url.password or ""),
-        charset="utf8mb4",
-        init_command="set time_zone = '+00:00'",
-        cursorclass=SSCursor,
+        **mysql_arguments(dsn), init_command="set time_zone = '+00:00'", cursorclass=SSCursor
     )
     with closing(connection), connection.cursor() as cursor:
         cursor.execute("set transaction isolation level repeatable read")

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tongbu.latency import by_stage, passages, percentiles, read_lines
+from tongbu.latency import Tail, by_stage, passages, percentiles
 
 
 def line(
@@ -76,7 +76,17 @@ def test_the_stages_add_up_to_the_total() -> None:
 
 def test_a_line_that_is_still_being_written_is_left_for_later(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
-    file.write_bytes(b'{"a":1}\n{"a":2}\n{"a"')
-    assert [each["a"] for each in read_lines(file)] == [1, 2]
-    assert [each["a"] for each in read_lines(file, start=8)] == [2]
-    assert list(read_lines(tmp_path / "missing")) == []
+    tail = Tail(file)
+    assert tail.follow() == []
+    file.write_bytes(b'{"a":1}\n{"a"')
+    assert tail.follow() == [{"a": 1}]
+    with file.open("ab") as more:
+        more.write(b":2}\n")
+    assert tail.follow() == [{"a": 2}]
+    assert tail.lines == [{"a": 1}, {"a": 2}]
+
+
+def test_what_stood_in_a_log_before_is_not_followed(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    file.write_bytes(b'{"a":1}\n')
+    assert Tail(file).follow() == []

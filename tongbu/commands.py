@@ -1,0 +1,190 @@
+"""`tongbu reconcile|checksum|record|replay|demo` on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.errors import TongbuError
+from tongbu.instance import Instance, complete_environment, run_folder
+from tongbu.progress import Steps
+from tongbu.stack.commands import InstanceName
+
+if TYPE_CHECKING:
+    from tongbu.lane_files import Recorded
+    from tongbu.reconcile import Report
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def reconcile(instance: InstanceName = "default", as_json: AsJson = False) -> None:
+    """Compare every mapped row of the sources with every target; meant for a quiet moment. Exit code 1 on a difference."""
+    from tongbu import reconcile as reconciliation
+
+    environment = _environment(instance)
+    with Steps(Console(stderr=True)) as steps:
+        declared = reconciliation.in_force(environment)
+        report = reconciliation.reconcile(environment, declared, steps)
+    if as_json:
+        _print_json(report.as_json())
+    else:
+        show_parity(report, Console())
+    if not report.holds:
+        raise typer.Exit(1)
+
+
+def checksum(instance: InstanceName = "default", as_json: AsJson = False) -> None:
+    """Print rows and checksum of each relational target: over mapped columns and versions, whatever the order."""
+    from schemas.catalog import Catalog
+    from tongbu.checksum import of_target
+    from tongbu.reconcile import relational_bindings
+
+    _environment(instance)
+    catalog = Catalog.load()
+    found = {each.binding: of_target(each, catalog).as_json() for each in relational_bindings()}
+    if as_json:
+        _print_json({"targets": found})
+    else:
+        _show_contents(found)
+
+
+def record(
+    file: Annotated[Path, typer.Argument(help="Where to write: JSON lines, zstd.")],
+    instance: InstanceName = "default",
+) -> None:
+    """Write the lane logs to a file, from which `tongbu replay` runs them anywhere."""
+    from schemas.declarations import load_sources
+    from tongbu import lane_files, topics
+
+    bootstrap = _environment(instance)["KAFKA_BOOTSTRAP"]
+    names = [f"cdc.{source}" for source in load_sources()]
+    total = sum(topics.ends(bootstrap, names).values()) - sum(
+        topics.starts(bootstrap, names).values()
+    )
+    with Steps(Console(stderr=True)) as steps, steps.step("recording", total) as advance:
+        records = (
+            each
+            for name in names
+            for each in lane_files.from_topic(bootstrap, name, on_record=lambda _: advance(1))
+        )
+        count = lane_files.write(file, records)
+    Console().print(
+        f"{count:,} records, {file.stat().st_size / 1e6:.1f} MB: {file}", highlight=False
+    )
+
+
+def replay(
+    file: Annotated[Path | None, typer.Argument(help="A recording.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="Instead of a file: the live lane logs from this time on."),
+    ] = None,
+    declarations: Annotated[
+        Path | None, typer.Option(help="Folder with mappings/ and rules/ to try instead.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep its topics, databases and files.")
+    ] = False,
+    instance: InstanceName = "default",
+) -> None:
+    """Run a recording, or the live logs since a time, through a pipeline of its own; end with its targets' checksums."""
+    from tongbu.deploy.deployment import Deployment
+    from tongbu.reconcile import relational_bindings
+    from tongbu.replay import Replay
+    from tongbu.replay_log import declared_in
+
+    if (file is None) == (since is None):
+        raise TongbuError("say what to replay", "Give a FILE, or --since TIME.")
+    environment = _environment(instance)
+    override = None
+    if declarations is not None:
+        override = declared_in(Deployment(environment, declarations=declarations))
+    run = Replay(environment, relational_bindings(), keep=keep)
+    with Steps(Console(stderr=True)) as steps:
+        records = _records(file, since, environment["KAFKA_BOOTSTRAP"])
+        outcome = run.run(records, _admins(instance), steps, override)
+    report = run_folder() / "reports/replay.json"
+    write_report(report, outcome.as_json())
+    _show_contents(outcome.as_json()["targets"])
+    Console().print(f"{outcome.records:,} records; report: {report}", highlight=False)
+    if keep:
+        Console().print(f"kept: topics {run.namespace}*, databases replay_{run.id}_*, {run.folder}")
+
+
+def demo(instance: InstanceName = "default") -> None:
+    """Show everything, from nothing: stack, snapshot, 2,000 transactions at 100/s, parity, latency, one order's way."""
+    from tongbu.demo import Demo
+
+    if not Demo(Instance.load(instance), Console()).run():
+        raise typer.Exit(1)
+
+
+def _records(file: Path | None, since: datetime | None, bootstrap: str) -> Iterator[Recorded]:
+    from schemas.declarations import load_sources
+    from tongbu import lane_files, replay_log
+
+    if file is not None:
+        yield from lane_files.read(file)
+    elif since is not None:
+        moment = int(since.astimezone().timestamp() * 1000)
+        for source in load_sources():
+            yield from replay_log.since(lane_files.from_topic(bootstrap, f"cdc.{source}"), moment)
+
+
+def _environment(instance: str) -> dict[str, str]:
+    complete_environment(instance)
+    return dict(os.environ)
+
+
+def _admins(instance: str) -> dict[str, str]:
+    """Give the DSNs of those who may create databases, by kind of binding."""
+    if "POSTGRES_ADMIN_DSN" in os.environ:
+        names = {"postgresql": "POSTGRES_ADMIN_DSN", "mariadb": "MARIADB_ADMIN_DSN"}
+        return {kind: os.environ[name] for kind, name in names.items() if name in os.environ}
+    local = Instance.load(instance)
+    return {"postgresql": local.postgres_admin_dsn(), "mariadb": local.mariadb_admin_dsn()}
+
+
+def write_report(file: Path, content: dict[str, Any]) -> None:
+    """Write a report for programs."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def show_parity(report: Report, console: Console) -> None:
+    """Print what came of a reconciliation."""
+    table = Table("target", "rows", "mismatches", box=None, header_style="bold")
+    for name, parity in report.targets.items():
+        style = "red" if parity.mismatches else "green"
+        table.add_row(name, f"{parity.rows:,}", f"[{style}]{parity.mismatches:,}[/]")
+    console.print(table)
+    for name, parity in report.targets.items():
+        for each in parity.first:
+            key = ", ".join(map(str, each.key))
+            columns = f": {', '.join(each.columns)}" if each.columns else ""
+            console.print(f"  {name} {each.table} \\[{key}] {each.what}{columns}", highlight=False)
+    for entity, ids in report.set_apart.items():
+        for id_, why in ids.items():
+            console.print(f"  set apart: {entity} {id_} ({why})", highlight=False)
+    for entity, fields in report.late.items():
+        note = f"as of the last change, not compared: {entity} {', '.join(fields)}"
+        console.print(f"[dim]{note}[/]", highlight=False)
+
+
+def _show_contents(found: dict[str, dict[str, Any]]) -> None:
+    table = Table("target", "rows", "checksum", box=None, header_style="bold")
+    for name, content in found.items():
+        table.add_row(name, f"{content['rows']:,}", content["checksum"])
+    Console().print(table)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    typer.echo(json.dumps(content, ensure_ascii=False, indent=2))
