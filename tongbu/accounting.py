@@ -29,6 +29,8 @@ class Followed:
         self.captured: set[Transaction] = set()
         #: Transactions that made a message for the targets.
         self.told: set[Transaction] = set()
+        #: (topic, id) -> the latest canonical record.
+        self.latest: dict[tuple[str, str], bytes] = {}
 
     def follow(self) -> None:
         """Read what has come since the last call."""
@@ -46,6 +48,8 @@ class Followed:
         found = self._decoder.decode(value)
         if found["transaction"] is not None:
             self.told.add((found["source"], found["transaction"]))
+        for record in found["records"]:
+            self.latest[record["topic"], record["key"]] = record["value"]
 
     def _take_captured(self, source: str, message: object) -> None:
         event = decode(_lane_record(message))

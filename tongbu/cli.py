@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from schemas.errors import TongbuError
-from tongbu import run
+from tongbu import commands, run
 from tongbu.deploy import commands as deploy
 from tongbu.stack import commands as stack
 
@@ -26,6 +26,11 @@ app.command("env")(stack.env)
 app.command("plan")(deploy.plan)
 app.command("apply")(deploy.apply)
 app.command("republish")(deploy.republish)
+app.command("reconcile")(commands.reconcile)
+app.command("checksum")(commands.checksum)
+app.command("record")(commands.record)
+app.command("replay")(commands.replay)
+app.command("demo")(commands.demo)
 app.add_typer(run.app, name="run")
 
 

@@ -97,10 +97,11 @@ class ExpectedSource:
 def late_paths(plan: EntityPlan) -> frozenset[FieldPath]:
     """Give the paths of the fields that a lookup or a rule decides."""
     ruled = {(name,) for rule in plan.rules for name in rule.rule.sets}
-    return frozenset(ruled | _looked_up(plan.declared))
+    return frozenset(ruled | looked_up(plan.declared))
 
 
-def _looked_up(mapping: Mapping) -> set[FieldPath]:
+def looked_up(mapping: Mapping) -> set[FieldPath]:
+    """Give the paths of the fields that a lookup decides, sums over them included."""
     lookups = frozenset(mapping.lookups)
     found: set[FieldPath] = set()
     for name, expression in mapping.fields.items():

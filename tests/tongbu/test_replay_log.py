@@ -1,0 +1,82 @@
+"""What a recorded log becomes before it is replayed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lanes import CAPTURED, declarations
+
+from schemas import control
+from tongbu.lane_files import Recorded
+from tongbu.replay_log import Adapter, since
+
+
+class Registry:
+    """Knows some schemas already; registers others from 100 on."""
+
+    def __init__(self, known: dict[str, int]) -> None:
+        self.known = known
+        self.registered: list[str] = []
+
+    def lookup(self, subject: str, schema: dict[str, Any]) -> int | None:
+        return self.known.get(subject)
+
+    def register(self, subject: str, schema: dict[str, Any]) -> int:
+        self.registered.append(subject)
+        return 99 + len(self.registered)
+
+
+def recorded(offset: int, key: bytes | None, value: bytes | None) -> Recorded:
+    return Recorded(
+        topic="cdc.erp", partition=0, offset=offset, timestamp=1000 + offset, key=key, value=value
+    )
+
+
+def log() -> list[Recorded]:
+    controls = [control.Lane(source="erp", epoch=1, topic_id="t"), CAPTURED, declarations()]
+    found = [recorded(offset, *control.encode(each)) for offset, each in enumerate(controls)]
+    rows = [recorded(offset, b"{}", b'{"op":"c"}') for offset in range(3, 8)]
+    return [*found, *rows]
+
+
+def test_rows_and_other_control_records_go_in_as_they_are() -> None:
+    adapter = Adapter(Registry({}), "replay.x.")  # type: ignore[arg-type]
+    before = [each for each in log() if each.key != b"tongbu:declarations"]
+    assert [adapter.adapt(each) for each in before] == before
+
+
+def test_schema_ids_become_those_of_the_registry_here_and_live_subjects_stay_as_they_are() -> None:
+    registry = Registry({"canonical.order.v1-value": 7})
+    adapter = Adapter(registry, "replay.x.")  # type: ignore[arg-type]
+
+    adapted = control.decode(adapter.adapt(log()[2]).value or b"")
+
+    assert isinstance(adapted, control.Declarations)
+    assert {each.topic: each.id for each in adapted.schemas} == {
+        "canonical.order.v1": 7,
+        "canonical.transactions.v1": 100,
+        "hub.dead-letter.v1": 101,
+    }
+    assert registry.registered == [
+        "replay.x.canonical.transactions.v1-value",
+        "replay.x.hub.dead-letter.v1-value",
+    ]
+
+
+def test_a_log_since_a_time_begins_with_what_was_in_force_then() -> None:
+    keys = [(each.key, each.offset) for each in since(log(), 1006)]
+    assert keys == [
+        (b"tongbu:lane", 0),
+        (b"tongbu:captured-schema", 1),
+        (b"tongbu:declarations", 2),
+        (b"{}", 6),
+        (b"{}", 7),
+    ]
+
+
+def test_a_log_since_before_its_beginning_is_all_of_it() -> None:
+    assert list(since(log(), 0)) == log()
+
+
+def test_a_log_since_after_its_end_is_empty() -> None:
+    assert list(since(log(), 99_999)) == []
