@@ -196,9 +196,9 @@ class Runner:
                 self._apply(held, [], _now())
 
 
-def run(name: str) -> None:
+def run(name: str, folder: Path = bindings.FOLDER) -> None:
     """Run the sink writer of a binding until SIGTERM or SIGINT; raise TongbuError where a person must act."""
-    binding = bindings.load(name)
+    binding = bindings.load(name, folder)
     topic = os.environ.get("TONGBU_NAMESPACE", "") + "canonical.transactions.v1"
     group = os.environ.get("TONGBU_NAMESPACE", "") + f"sink-{name}"
     decoder = Decoder(Registry(bindings.resolve("${REGISTRY_URL}"), _REGISTRY_S).schema)

@@ -1,0 +1,216 @@
+"""The sink writer as a process: killed in mid-load, stopped politely, started before its services are ready."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import closing
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from schemas.catalog import Catalog
+from schemas.codec import encode
+from schemas.registry import Registry
+from sink_writers import targets
+from sink_writers.bindings import load
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+BINDING = """
+binding: {name}
+kind: postgresql
+dsn: ${{WAREHOUSE_DSN}}
+schema: {name}
+sources: [erp]
+entities:
+  sales_order: {{children: {{lines: {{table: sales_order_line, key: line_no}}}}}}
+"""
+PROCESS = "import sys; from pathlib import Path; from sink_writers.runner import run; run(sys.argv[1], Path(sys.argv[2]))"
+
+
+def named_types(node: Any) -> dict[str, Any]:
+    """Every record and enum that a schema defines, by the name it is referred to with."""
+    if isinstance(node, list):
+        return {name: kind for each in node for name, kind in named_types(each).items()}
+    if not isinstance(node, dict):
+        return {}
+    own = {node["name"]: node} if node.get("type") in ("record", "enum") else {}
+    return own | named_types([node.get(key) for key in ("fields", "type", "items")])
+
+
+def blank(kind: Any, named: dict[str, Any]) -> Any:
+    """A value of an Avro type with nothing in it."""
+    if isinstance(kind, list):
+        return None
+    if isinstance(kind, str):
+        kind = named.get(kind, {"type": kind})
+    if kind["type"] == "record":
+        return {each["name"]: blank(each["type"], named) for each in kind["fields"]}
+    if kind["type"] == "enum":
+        return kind["symbols"][0]
+    empty = {"string": "", "boolean": False, "array": [], "map": {}, "bytes": Decimal(0)}
+    return empty.get(kind["type"], 0)
+
+
+class Pipeline:
+    """A transactions topic and a target of its own; the test is the processor."""
+
+    def __init__(self, stack: dict[str, str], folder) -> None:
+        self.name = f"p{uuid.uuid4().hex[:8]}"
+        self.folder = folder
+        self.namespace = f"test.{self.name}."
+        self.topic = f"{self.namespace}canonical.transactions.v1"
+        self.environment = (
+            os.environ | stack | {"TONGBU_NAMESPACE": self.namespace, "TONGBU_DATA": str(folder)}
+        )
+        (folder / f"{self.name}.yaml").write_text(BINDING.format(name=self.name))
+        self.binding = load(self.name, folder)
+        self.catalog = Catalog.load()
+        self.admin = AdminClient({"bootstrap.servers": stack["KAFKA_BOOTSTRAP"]})
+        self.producer = Producer({"bootstrap.servers": stack["KAFKA_BOOTSTRAP"]})
+        self.order, self.transaction = (
+            self.catalog.entities["sales_order"],
+            self.catalog.record("transactions"),
+        )
+        registry = Registry(stack["REGISTRY_URL"])
+        self.order_id = registry.register(
+            f"{self.namespace}{self.order.subject}", self.order.schema
+        )
+        self.transaction_id = registry.register(
+            f"{self.namespace}{self.transaction.subject}", self.transaction.schema
+        )
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def make_topic(self) -> None:
+        self.admin.create_topics([NewTopic(self.topic, 2, 1)])[self.topic].result()
+
+    def make_tables(self) -> None:
+        targets.apply(self.binding, self.catalog, targets.plan(self.binding, self.catalog))
+
+    def produce(self, version: int) -> None:
+        """A transaction that sets order (version mod 50) to have (version mod 4) lines."""
+        key = f"erp:SO{version % 50:03d}"
+        named = named_types(self.order.schema)
+        value = blank(self.order.schema, named)
+        value |= {"id": key, "code": str(version), "line_count": version % 4}
+        value["meta"] |= {"version": version, "operation": "update"}
+        lines = next(each for each in self.order.schema["fields"] if each["name"] == "lines")
+        value["lines"] = [
+            blank(lines["type"]["items"], named) | {"line_no": number, "product_name": str(version)}
+            for number in range(version % 4)
+        ]
+        record = {
+            "topic": self.order.topic,
+            "key": key,
+            "operation": "update",
+            "version": version,
+            "value": encode(self.order_id, self.order.parsed, value),
+        }
+        message = {
+            "source": "erp",
+            "lane_offset": version,
+            "part": 1,
+            "parts": 1,
+            "kind": "transaction",
+            "records": [record],
+        }
+        self.producer.produce(
+            self.topic, encode(self.transaction_id, self.transaction.parsed, message), "erp", 0
+        )
+        self.producer.poll(0)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROCESS, self.name, str(self.folder)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.processes.append(process)
+        return process
+
+    def state(self) -> dict[str, tuple[str, list[str]]]:
+        """Order -> its code and the product names of its lines."""
+        found: dict[str, tuple[str, list[str]]] = {}
+        for row in targets.read_rows(self.binding, self.catalog, "sales_order"):
+            found[row["id"]] = (row["code"], [])
+        for row in targets.read_rows(self.binding, self.catalog, "sales_order_line"):
+            found[row["sales_order_id"]][1].append(row["product_name"])
+        return found
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        self.admin.delete_topics([self.topic])[self.topic].result()
+        with closing(targets.dialect(self.binding).connect()) as connection:
+            connection.execute(f'drop schema if exists "{self.name}" cascade')
+
+
+@pytest.fixture
+def pipeline(stack, tmp_path, monkeypatch):
+    for name in ("WAREHOUSE_DSN", "HUB_DSN", "OA_HUB_DSN"):
+        monkeypatch.setenv(name, stack[name])
+    made = Pipeline(stack, tmp_path)
+    yield made
+    made.close()
+
+
+def wait_for(condition, seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_killed_in_mid_load_it_goes_on_without_loss_or_repeat(pipeline):
+    pipeline.make_topic()
+    pipeline.make_tables()
+    process = pipeline.start()
+    total = 1500
+    for version in range(1, total + 1):
+        pipeline.produce(version)
+        time.sleep(0.002)
+        if version in (400, 900):
+            wait_for(lambda: len(pipeline.state()) > 0)
+            process.send_signal(signal.SIGKILL)
+            process = pipeline.start()
+    assert pipeline.producer.flush(10) == 0
+
+    expected = {
+        f"erp:SO{version % 50:03d}": (str(version), [str(version)] * (version % 4))
+        for version in range(total - 49, total + 1)
+    }
+    wait_for(lambda: pipeline.state() == expected)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=15)
+    assert process.returncode == 0, output.decode()
+    assert b"Traceback" not in output
+
+
+def test_it_waits_by_name_for_topic_and_tables(pipeline):
+    process = pipeline.start()
+    time.sleep(1.5)
+    pipeline.make_topic()
+    time.sleep(1.5)
+    pipeline.make_tables()
+    pipeline.produce(1)
+    assert pipeline.producer.flush(10) == 0
+    wait_for(lambda: pipeline.state() == {"erp:SO001": ("1", ["1"])})
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=15)
+
+    said = output.decode()
+    assert process.returncode == 0, said
+    assert f"the topic {pipeline.topic} is not there" in said
+    assert "the target tables are missing" in said
+    assert "Traceback" not in said
