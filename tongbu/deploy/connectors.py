@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
@@ -139,14 +140,13 @@ def _cause(trace: str) -> str:
     return causes[-1].removeprefix("Caused by:").strip()
 
 
-def _client(deployment: Deployment) -> httpx.Client:
+@contextmanager
+def _client(deployment: Deployment) -> Iterator[httpx.Client]:
     url = deployment.environment["CONNECT_URL"]
-    client = httpx.Client(base_url=url, timeout=20.0)
     try:
-        client.get("/")
-    except httpx.HTTPError as error:
-        client.close()
+        with httpx.Client(base_url=url, timeout=20.0) as client:
+            yield client
+    except httpx.TransportError as error:
         raise ServiceUnavailable(
             f"Kafka Connect at {url} does not answer", "Is it up? `tongbu status` tells."
         ) from error
-    return client
