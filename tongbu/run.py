@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
+import structlog
 import typer
 
 from tongbu.instance import complete_environment
 from tongbu.stack.commands import InstanceName
 
-app = typer.Typer(no_args_is_help=True, help="Run one process in the foreground, as containers do.")
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def console() -> None:
+    """Run one process in the foreground, as containers do; it tells what it does on stderr."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 @app.command()
