@@ -198,7 +198,7 @@ class Processor:
             owned.lane.source: {
                 "position": owned.state.position,
                 "epoch": owned.lane.epoch,
-                "published": owned.lane.published,
+                "snapshot_published": owned.lane.published,
                 "stopped": owned.stopped,
                 **{
                     name: getattr(owned.lane.counters, name)

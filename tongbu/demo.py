@@ -88,7 +88,7 @@ class Demo:
 
         def published() -> bool:
             lanes = orjson.loads(status.read_bytes()) if status.exists() else {}
-            return all(lanes.get(source, {}).get("published") for source in sources)
+            return all(lanes.get(source, {}).get("snapshot_published") for source in sources)
 
         def applied() -> bool:
             groups = [f"sink-{each.binding}" for each in self._bindings]
