@@ -13,15 +13,14 @@ _OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
 
 
 class _Source(msgspec.Struct):
-    table: str = ""
-    schema: str = ""
-    db: str = ""
+    table: str | None = None  # null for DDL of a whole database
+    schema: str | None = None
+    db: str | None = None
     ts_us: int | None = None
     lsn: int | None = None
     file: str | None = None
     pos: int = 0
     row: int = 0
-    connector: str = ""
 
 
 class _Bracket(msgspec.Struct):

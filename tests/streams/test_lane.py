@@ -272,6 +272,13 @@ def test_bytes_that_are_no_json_are_a_dead_letter_with_the_original_sealed(reade
     assert len(reader.records(outputs)) == 1
 
 
+def test_ddl_of_a_whole_database_which_names_no_table_is_no_trouble(reader: Reader) -> None:
+    log = Log().start()
+    log.add({"source": {"db": "", "table": None, "pos": 4, "row": 0}, "databaseName": "", "ddl": "SET x=1"})
+
+    assert reader.run(log) == []
+
+
 def test_a_row_whose_unsent_value_was_never_seen_withholds_its_order_until_it_comes_complete(
     reader: Reader,
 ) -> None:
