@@ -56,7 +56,7 @@ def prepare() -> None:
 
     Reads POSTGRES_ADMIN_DSN and MARIADB_ADMIN_DSN.
     """
-    from tongbu.stack.lifecycle import prepare_databases
+    from tongbu.world import setup
 
     admins = os.environ["POSTGRES_ADMIN_DSN"], os.environ["MARIADB_ADMIN_DSN"]
-    prepare_databases(*admins, dict(os.environ))
+    setup.prepare(*admins, dict(os.environ))

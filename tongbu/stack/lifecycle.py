@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import importlib
-import importlib.util
 import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from schemas.errors import ServiceUnavailable, TongbuError
 from tongbu.instance import HOST, Instance
@@ -20,6 +18,7 @@ from tongbu.stack.display import Progress
 from tongbu.stack.obituaries import Death, deaths
 from tongbu.stack.services import Service
 from tongbu.stack.supervision import Supervisor
+from tongbu.world import setup as world
 
 _READY_SECONDS = 120
 #: So often a service may die while it starts; a server that isn't there yet is waited for, not died of.
@@ -48,20 +47,12 @@ def up(instance: Instance, progress: Progress, *, with_pipeline: bool = True) ->
         progress.tell("starting")
         _start(supervisor, servers, progress)
         progress.tell("preparing the databases")
-        prepare_databases(
+        world.prepare(
             instance.postgres_admin_dsn(), instance.mariadb_admin_dsn(), instance.environment()
         )
         if with_pipeline:
             progress.tell("starting")
             _start(supervisor, own, progress)
-
-
-def prepare_databases(postgres_admin: str, mariadb_admin: str, environment: dict[str, str]) -> None:
-    """Create databases, users, grants and the demo's tables; what is there stays."""
-    if not importlib.util.find_spec("tongbu.world.setup"):
-        return
-    setup: Any = importlib.import_module("tongbu.world.setup")
-    setup.prepare(postgres_admin, mariadb_admin, environment)
 
 
 def down(instance: Instance, *, purge: bool = False) -> None:
