@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
@@ -11,19 +13,28 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from schemas.errors import ServiceUnavailable, TongbuError
 
 _SECONDS = 10.0
+#: A batch is whatever comes in this time.
+_BATCH_SECONDS = 0.05
 _READER = {
     "group.id": "tongbu-reader",
     "enable.auto.commit": False,
     "auto.offset.reset": "error",
     "fetch.message.max.bytes": 16 * 1024 * 1024,
     "enable.partition.eof": True,
+    "log_level": 0,
 }
+
+
+@lru_cache(maxsize=1)
+def _admin(bootstrap: str) -> AdminClient:
+    """Give one client for all questions: an answer is lost with the client that asked."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
 
 
 def partitions(bootstrap: str, topic: str) -> list[int]:
     """Give the partitions of a topic; raise TongbuError where there is no such topic."""
     try:
-        found = AdminClient({"bootstrap.servers": bootstrap}).list_topics(topic, _SECONDS)
+        found = _admin(bootstrap).list_topics(topic, _SECONDS)
     except KafkaException as error:
         raise _unavailable(bootstrap, error) from error
     numbers = sorted(found.topics[topic].partitions)
@@ -49,7 +60,7 @@ def _offsets(bootstrap: str, topics: Sequence[str], spec: OffsetSpec) -> dict[tu
         for number in partitions(bootstrap, topic)
     }
     try:
-        answers = AdminClient({"bootstrap.servers": bootstrap}).list_offsets(wanted)
+        answers = _admin(bootstrap).list_offsets(wanted)
         return {
             (place.topic, place.partition): answer.result(_SECONDS).offset
             for place, answer in answers.items()
@@ -63,26 +74,34 @@ def read(bootstrap: str, topic: str, partition: int, start: int, end: int) -> It
     if start >= end:
         return
     consumer = Consumer(_READER | {"bootstrap.servers": bootstrap})
+    consumer.assign([TopicPartition(topic, partition, start)])
+    came = time.monotonic()
     try:
-        consumer.assign([TopicPartition(topic, partition, start)])
-        while True:
-            batch = consumer.consume(5000, _SECONDS)
-            if not batch:
-                raise ServiceUnavailable(
-                    f"{topic}: nothing came for {_SECONDS:.0f} s, offset {end} is not reached",
-                    "Is Kafka well? `tongbu status` tells.",
-                )
-            for message in batch:
-                if message.error() is not None:
-                    if message.error().name() == "_PARTITION_EOF":
-                        return
-                    raise _unavailable(bootstrap, KafkaException(message.error()))
+        while time.monotonic() - came < _SECONDS:
+            for message in consumer.consume(5000, _BATCH_SECONDS):
+                came = time.monotonic()
+                if _is_end(message, bootstrap):
+                    return
                 if message.offset() < end:
                     yield message
                 if message.offset() >= end - 1:
                     return
     finally:
         consumer.close()
+    raise ServiceUnavailable(
+        f"{topic}: nothing came for {_SECONDS:.0f} s, offset {end} is not reached",
+        "Is Kafka well? `tongbu status` tells.",
+    )
+
+
+def _is_end(message: Any, bootstrap: str) -> bool:
+    """Tell whether there are no more records; raise ServiceUnavailable for any other trouble."""
+    error = message.error()
+    if error is None:
+        return False
+    if error.name() == "_PARTITION_EOF":
+        return True
+    raise _unavailable(bootstrap, KafkaException(error))
 
 
 def backlog(bootstrap: str, group: str, topics: Sequence[str]) -> int:
@@ -90,9 +109,8 @@ def backlog(bootstrap: str, group: str, topics: Sequence[str]) -> int:
     behind = ends(bootstrap, topics)
     places = [TopicPartition(topic, partition) for topic, partition in behind]
     asked = ConsumerGroupTopicPartitions(group, places)
-    admin = AdminClient({"bootstrap.servers": bootstrap})
     try:
-        answer = admin.list_consumer_group_offsets([asked])[group].result(_SECONDS)
+        answer = _admin(bootstrap).list_consumer_group_offsets([asked])[group].result(_SECONDS)
     except KafkaException as error:
         raise _unavailable(bootstrap, error) from error
     finished = {
