@@ -11,6 +11,7 @@ from schemas.errors import TongbuError
 from tongbu import commands, run
 from tongbu.deploy import commands as deploy
 from tongbu.stack import commands as stack
+from tongbu.world import commands as world
 
 app = typer.Typer(
     name="tongbu",
@@ -23,6 +24,7 @@ app.command("up")(stack.up)
 app.command("down")(stack.down)
 app.command("status")(stack.status)
 app.command("env")(stack.env)
+app.command("load")(world.load)
 app.command("plan")(deploy.plan)
 app.command("apply")(deploy.apply)
 app.command("republish")(deploy.republish)
