@@ -20,12 +20,17 @@ from streams.stages.rules import CompiledRule, compile_rule
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """An output topic with the schema that its records are written with; `schema` has no named references left."""
+    """
+    An output topic with the schema that its records are written with.
+
+    `schema` is as registered, `parsed` as fastavro wants it, `expanded` without named references.
+    """
 
     topic: str
     schema_id: int
     parsed: Any
     schema: dict[str, Any]
+    expanded: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ def expand(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _writer(schema: OutputSchema) -> Writer:
     parsed = fastavro.parse_schema(deepcopy(schema.schema))
-    return Writer(schema.topic, schema.id, parsed, expand(schema.schema))
+    return Writer(schema.topic, schema.id, parsed, schema.schema, expand(schema.schema))
 
 
 def _plan(
@@ -135,7 +140,7 @@ def _plan(
     rules: tuple[CompiledRule, ...],
 ) -> EntityPlan:
     writer = writers[f"canonical.{mapping.entity}.v{mapping.major}"]
-    avro_fields = {field["name"]: field["type"] for field in writer.schema["fields"]}
+    avro_fields = {field["name"]: field["type"] for field in writer.expanded["fields"]}
     compiled = compile_mapping(mapping, declared.source, declared.zone, tables, avro_fields)
     root_key = tables[mapping.from_].key
     parts = tuple(

@@ -124,7 +124,7 @@ def remember(draft: Draft, version: int, store: Store) -> None:
 def _deleted(plan: EntityPlan, id_: str, store: Store) -> Iterator[Draft]:
     published = store.get(_published_key(plan, id_))
     if published is not None:
-        yield Draft(plan, id_, "delete", _revive(plan.writer.schema, _unpack(published[1])))
+        yield Draft(plan, id_, "delete", _revive(plan.writer.expanded, _unpack(published[1])))
 
 
 def _current(
