@@ -11,6 +11,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+#: Name of the key file in the data folder.
+KEY_FILE = "dead-letter.key"
+
 
 class Seal:
     """Seals bytes with the key of a file; without a file nothing is kept."""

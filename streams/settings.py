@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams.seal import KEY_FILE
+
 #: In a replay, the header that carries a record's offset in the log it was recorded from.
 REPLAY_OFFSET = "tongbu-offset"
 
@@ -34,4 +36,4 @@ class Settings(BaseSettings):
     @property
     def key_file(self) -> Path:
         """The key that seals dead letters."""
-        return self.tongbu_data / "dead-letter.key"
+        return self.tongbu_data / KEY_FILE

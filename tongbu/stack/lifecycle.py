@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from schemas.errors import ServiceUnavailable, TongbuError
+from streams.seal import KEY_FILE, new_key
 from tongbu.instance import HOST, Instance
 from tongbu.stack import data_folders, services
 from tongbu.stack.artifacts import fetch
@@ -41,6 +42,7 @@ def up(instance: Instance, progress: Progress, *, with_pipeline: bool = True) ->
             services.format_kafka(programs),
             services.kafka_environment(instance),
         )
+        _make_key(instance)
         servers, own = services.servers(instance, programs), services.pipeline(instance)
         supervisor = Supervisor(instance)
         supervisor.start([*servers, *own])
@@ -126,6 +128,14 @@ def _start(supervisor: Supervisor, wanted: Sequence[Service], progress: Progress
             if not trouble:
                 del waiting[name]
         time.sleep(_POLL_SECONDS)
+
+
+def _make_key(instance: Instance) -> None:
+    """Make the key that seals dead letters; without it they keep no original."""
+    key_file = instance.folder / KEY_FILE
+    if not key_file.exists():
+        key_file.touch(mode=0o600)
+        key_file.write_bytes(new_key())
 
 
 def _begin(supervisor: Supervisor, service: Service) -> None:
