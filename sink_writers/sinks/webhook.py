@@ -3,7 +3,8 @@ Effects: one signed HTTP call per edge, after Standard Webhooks 1.0 (https://www
 
 There is no transaction with a receiver. So the id of a call is the id of the event that asked for it and
 never changes, a ledger row is written before the call, and a call whose answer was lost is repeated with the
-same id, which the receiver drops. Snapshots fire nothing.
+same id, which the receiver drops. Only that row waits for the disk: position and outcome may be lost with the
+database's last moments, and are found again through it. Snapshots fire nothing.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class WebhookSink:
 
     def _connect(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed or self._connection.broken:
-            self._connection = self._ledger.connect()
+            self._connection = self._ledger.connect(options="-c synchronous_commit=off")
         return self._connection
 
     def _fire(
@@ -206,6 +207,7 @@ def _begin(
 ) -> datetime | None:
     """Write the ledger row of an attempt while we are the owner; give the time of the first, None where it is done."""
     with connection.transaction():
+        connection.execute("set local synchronous_commit = on")
         check(connection, _POSITION, place, at)
         row = connection.execute(
             """insert into tongbu_effect_ledger as l (id, binding, entity, entity_id, version, attempts)
