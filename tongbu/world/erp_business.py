@@ -33,7 +33,7 @@ class Erp:
         self._connection = psycopg.connect(dsn, prepare_threshold=1)
         self._numbers = {name: self._last(*place) for name, place in _NUMBERS.items()}
         self._drafts = self._codes('"cVerifier" IS NULL AND "cCloser" IS NULL')
-        self._approved = self._codes('"cVerifier" IS NOT NULL AND "cCloser" IS NULL')
+        self._approved = self._codes('"iStatus" = 1 AND "cCloser" IS NULL')
         self._requests: list[int] = []
         self._now = datetime(2026, 1, 5, 9)
 
@@ -147,6 +147,7 @@ class Erp:
             (head, (id_, code, self._now, person(3), order[0])),
             (lines, (id_, order[0])),
             (shipped, (order[0],)),
+            ('UPDATE "SO_SOMain" SET "iStatus" = 2 WHERE "ID" = %s', (order[0],)),
             (_STOCK, (-self._random.randint(1, 20), None, stock)),
         ]
         return "ship", order[1], statements
