@@ -56,15 +56,12 @@ class Rows:
         return changes
 
     def _put(self, changes: Changes, table: TargetTable, value: dict[str, Any]) -> None:
-        changes.puts.setdefault(table.name, []).append(
-            {column.name: column.read(value) for column in table.columns}
-        )
+        changes.puts.setdefault(table.name, []).append(table.row(value))
         for child in self._children[table.name]:
             rows = changes.puts.setdefault(child.name, [])
-            owner, *columns = child.columns
             for item in value.get(child.array or "") or ():
-                row = {column.name: column.read(item) for column in columns}
-                row[owner.name] = value["id"]
+                row = child.row(item)
+                row[child.key[0]] = value["id"]
                 rows.append(row)
 
     def _decode(self, record: Record) -> dict[str, Any]:

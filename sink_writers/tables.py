@@ -9,6 +9,8 @@ or map a JSON column. Of `meta` only the version is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from schemas.catalog import Catalog, RecordSchema
@@ -39,16 +41,9 @@ class Column(NamedTuple):
     sql_type: str
     kind: str
 
-    def read(self, value: Any) -> Any:
-        """Take the column's value out of a decoded record; None where a part of the path is missing."""
-        for step in self.path:
-            if value is None:
-                return None
-            value = value.get(step)
-        return value
 
-
-class TargetTable(NamedTuple):
+@dataclass(frozen=True)
+class TargetTable:
     """A table. `parent` is the table its rows belong to, `array` the field that holds them; both None for a root."""
 
     entity: str
@@ -63,6 +58,26 @@ class TargetTable(NamedTuple):
     def values(self) -> tuple[Column, ...]:
         """The columns outside the key."""
         return tuple(column for column in self.columns if column.name not in self.key)
+
+    @cached_property
+    def _plain(self) -> list[tuple[str, str]]:
+        return [(column.name, column.path[0]) for column in self.columns if len(column.path) == 1]
+
+    @cached_property
+    def _nested(self) -> list[tuple[str, tuple[str, ...]]]:
+        return [(column.name, column.path) for column in self.columns if len(column.path) > 1]
+
+    def row(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Take the columns' values out of a decoded record (or array item); None where a part of a path is missing."""
+        row = {name: value.get(field) for name, field in self._plain}
+        for name, path in self._nested:
+            inner: Any = value
+            for step in path:
+                inner = inner.get(step)
+                if inner is None:
+                    break
+            row[name] = inner
+        return row
 
 
 def tables(
