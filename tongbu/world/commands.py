@@ -61,7 +61,7 @@ def load(
         typer.echo(orjson.dumps(summary.as_dict()).decode())
         return
     typer.echo(
-        f"{summary.transactions} transactions ({summary.statements} statements) in {summary.seconds:.1f} s, "
+        f"{summary.transactions} transactions ({summary.rows} rows) in {summary.seconds:.1f} s, "
         f"{summary.transactions / max(summary.seconds, 0.001):.0f}/s; the latest start was {summary.late_ms_max:.0f} ms late"
     )
     typer.echo(", ".join(f"{kind} {count}" for kind, count in summary.kinds.items()))

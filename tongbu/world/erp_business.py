@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from random import Random
@@ -10,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from tongbu.world.journal import Step
 from tongbu.world.seed import CUSTOMERS, PRODUCTS, person, product_code, product_name
 
 #: Orders that are remembered to go on with.
@@ -37,19 +37,19 @@ class Erp:
         self._requests: list[int] = []
         self._now = datetime(2026, 1, 5, 9)
 
-    def step(self) -> tuple[str, str, str, int]:
-        """Do one transaction; give kind, business key, transaction id (xid), and how many rows it wrote."""
-        action: Callable[[], tuple[str, str, list[tuple[str, Any]]]]
+    def step(self) -> Step:
+        """Do one transaction; its id is PostgreSQL's xid."""
         action = self._random.choices(self._actions, self._weights)[0]
         kind, key, statements = action()
-        with self._connection.pipeline(), self._connection.transaction():
-            cursor = self._connection.cursor()
-            xid = self._connection.execute("SELECT pg_current_xact_id()::text")
-            for statement, parameters in statements:
-                cursor.execute(statement, parameters)
+        connection = self._connection
+        with connection.pipeline(), connection.transaction():
+            xid = connection.execute("SELECT pg_current_xact_id()::text")
+            done = [
+                connection.execute(statement, parameters) for statement, parameters in statements
+            ]
             row = xid.fetchone()
         assert row is not None
-        return kind, key, row[0], len(statements)
+        return Step(kind, key, row[0], sum(cursor.rowcount for cursor in done))
 
     def close(self) -> None:
         """Leave the ERP."""

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol, TextIO
-
-import orjson
+from typing import Any, Protocol
 
 from tongbu.world.erp_business import Erp
+from tongbu.world.journal import Journal, Step
 from tongbu.world.oa_business import Oa
 
 #: Share of the transactions that happen in the ERP.
@@ -27,8 +26,8 @@ _ERP_SHARE = 0.75
 class Business(Protocol):
     """A system that people work in."""
 
-    def step(self) -> tuple[str, str, str, int]:
-        """Do one transaction; give kind, business key, transaction id, statements."""
+    def step(self) -> Step:
+        """Do one transaction."""
 
     def close(self) -> None:
         """Leave it."""
@@ -39,7 +38,7 @@ class Summary:
     """What a load did; times in milliseconds."""
 
     transactions: int = 0
-    statements: int = 0
+    rows: int = 0
     seconds: float = 0.0
     late_ms_max: float = 0.0
     kinds: dict[str, int] = field(default_factory=dict)
@@ -47,39 +46,6 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """Give it for JSON."""
         return asdict(self)
-
-
-class Journal:
-    """Appends a line per commit; written out at least once a second."""
-
-    def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._out: TextIO = file.open("a", encoding="utf-8")
-        self._lock = threading.Lock()
-        self._flushed = time.monotonic()
-
-    def note(self, source: str, transaction: str, kind: str, key: str, committed_at: int) -> None:
-        """Append a commit; `committed_at` is the client's clock right after it (microseconds)."""
-        line = {
-            "source": source,
-            "transaction": transaction,
-            "kind": kind,
-            "business_key": key,
-            "committed_at": committed_at,
-        }
-        with self._lock:
-            self._out.write(orjson.dumps(line).decode() + "\n")
-            if time.monotonic() - self._flushed > 0.5:
-                self._flush()
-
-    def _flush(self) -> None:
-        self._out.flush()
-        self._flushed = time.monotonic()
-
-    def close(self) -> None:
-        """Write out what is left."""
-        with self._lock:
-            self._out.close()
 
 
 class Player(threading.Thread):
@@ -116,11 +82,11 @@ class Player(threading.Thread):
             self._business.close()
 
     def _play_one(self) -> None:
-        kind, key, transaction, statements = self._business.step()
-        self._journal.note(self._source, transaction, kind, key, time.time_ns() // 1000)
+        step = self._business.step()
+        self._journal.note(self._source, step, time.time_ns() // 1000)
         self.summary.transactions += 1
-        self.summary.statements += statements
-        self.summary.kinds[kind] = self.summary.kinds.get(kind, 0) + 1
+        self.summary.rows += step.rows
+        self.summary.kinds[step.kind] = self.summary.kinds.get(step.kind, 0) + 1
 
 
 def play(
@@ -169,7 +135,7 @@ def _together(parts: list[Summary]) -> Summary:
         kinds.update(part.kinds)
     return Summary(
         transactions=sum(part.transactions for part in parts),
-        statements=sum(part.statements for part in parts),
+        rows=sum(part.rows for part in parts),
         seconds=max(part.seconds for part in parts),
         late_ms_max=max(part.late_ms_max for part in parts),
         kinds=dict(sorted(kinds.items())),

@@ -10,6 +10,7 @@ from typing import Any
 import pymysql
 
 from tongbu.deploy.captured import mysql_arguments
+from tongbu.world.journal import Step
 from tongbu.world.seed import DEPARTMENTS, EMPLOYEES, customer_name, person
 
 _REMEMBERED = 1000
@@ -39,8 +40,8 @@ class Oa:
         self._connection.commit()
         self._now = datetime(2026, 1, 5, 9)
 
-    def step(self) -> tuple[str, str, str, int]:
-        """Do one transaction; give kind, business key, transaction id (GTID), and how many rows it wrote."""
+    def step(self) -> Step:
+        """Do one transaction; its id is MariaDB's GTID."""
         kind, key, statements = self._random.choices(
             (
                 self._new_approval,
@@ -52,11 +53,12 @@ class Oa:
             ),
             (34, 8, 46, 3, 6, 3),
         )[0]()
-        for statement, parameters in statements:
-            self._cursor.execute(statement, parameters)
+        rows = sum(
+            self._cursor.execute(statement, parameters) for statement, parameters in statements
+        )
         self._connection.commit()
         self._cursor.execute("SELECT @@last_gtid")
-        return kind, key, self._cursor.fetchall()[0][0], len(statements)
+        return Step(kind, key, self._cursor.fetchall()[0][0], rows)
 
     def close(self) -> None:
         """Leave the OA."""
