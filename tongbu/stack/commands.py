@@ -59,15 +59,26 @@ def status(
     instance: InstanceName = "default",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show each service: does it run and answer, since when, why it last died. Exit code 1 when one is unwell."""
+    """
+    Show each service (does it run and answer, since when, why it last died), each lane and each sink.
+
+    Exit code 1 when one is unwell.
+    """
+    from tongbu import flow
     from tongbu.stack.status import inspect, report
 
-    states = inspect(Instance.load(instance))
+    loaded = Instance.load(instance)
+    states = inspect(loaded)
+    flows = flow.inspect(loaded) if any(state.state == "ready" for state in states) else []
     if as_json:
-        typer.echo(json.dumps([asdict(state) for state in states], ensure_ascii=False, indent=2))
+        found = {
+            "services": [asdict(each) for each in states],
+            "flows": [asdict(each) for each in flows],
+        }
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
-        Console().print(report(states))
-    if not all(state.well for state in states):
+        Console().print(report(states), "", flow.report(flows) if flows else "")
+    if not (all(state.well for state in states) and all(each.well for each in flows)):
         raise typer.Exit(1)
 
 
