@@ -30,6 +30,7 @@ _FAMILIES = (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _SCALE, _INTEGER_DIGITS = 10, 28
+_PLAIN_DECIMAL = re.compile(r"-?\d{1,28}(\.\d{1,10})?").fullmatch
 
 
 def family(column_type: str) -> str | None:
@@ -75,6 +76,8 @@ def _exactly(*types: type) -> Convert:
 
 def to_decimal(value: Any) -> Decimal:
     """Give an exact decimal(38,10); raise ValueError on NaN, infinity, and what needs more digits."""
+    if type(value) is str and _PLAIN_DECIMAL(value):
+        return Decimal(value)  # nearly all of them, at a third of the cost
     try:
         number = Decimal(value) if isinstance(value, str | int) else Decimal(repr(value))
     except InvalidOperation as error:
