@@ -80,8 +80,8 @@ def _text(value: Any) -> str | None:
 
 
 def exact_number(value: Any) -> float | int | None:
-    """Give the number that the engine will see exactly; None where it has no exact one (or is no Decimal)."""
-    if not isinstance(value, Decimal):
+    """Give the number that the engine will see exactly; None where it has no exact one (or is no finite Decimal)."""
+    if not isinstance(value, Decimal) or not value.is_finite():
         return None
     if value == value.to_integral_value() and abs(value) < 2**53:
         return int(value)
