@@ -14,22 +14,23 @@ from typing import Any
 
 import fastavro
 
-_HEADER = struct.Struct(">bI")
+#: Magic byte and schema id.
+HEADER = struct.Struct(">bI")
 
 
 def encode(schema_id: int, parsed: Any, value: dict[str, Any]) -> bytes:
     """Write a value with a parsed schema; raise ValueError/TypeError where the value does not fit it."""
     buffer = BytesIO()
-    buffer.write(_HEADER.pack(0, schema_id))
+    buffer.write(HEADER.pack(0, schema_id))
     fastavro.schemaless_writer(buffer, parsed, value)
     return buffer.getvalue()
 
 
 def schema_id_of(data: bytes) -> int:
     """Give the schema id of a record; raise ValueError where it is not in the wire format."""
-    if len(data) < _HEADER.size:
+    if len(data) < HEADER.size:
         raise ValueError(f"{len(data)} bytes are too few for a schema id")
-    magic, schema_id = _HEADER.unpack_from(data)
+    magic, schema_id = HEADER.unpack_from(data)
     if magic != 0:
         raise ValueError(f"magic byte {magic}, expected 0")
     return int(schema_id)
@@ -50,6 +51,6 @@ class Decoder:
             parsed = fastavro.parse_schema(deepcopy(self._resolve(schema_id)))
             self._parsed[schema_id] = parsed
         buffer = BytesIO(data)
-        buffer.seek(_HEADER.size)
+        buffer.seek(HEADER.size)
         value: dict[str, Any] = fastavro.schemaless_reader(buffer, parsed, None)
         return value

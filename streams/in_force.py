@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -12,6 +13,7 @@ import fastavro
 from schemas.captured import Table
 from schemas.control import CapturedSchema, Declarations, OutputSchema
 from schemas.declarations import Mapping, mapping_from_bundle, rule_from_bundle
+from schemas.encoder import compile_encoder
 from schemas.errors import TongbuError
 from schemas.expressions import Each, Expression, Reference
 from streams.stages.map import CompiledMapping, compile_mapping
@@ -23,12 +25,12 @@ class Writer:
     """
     An output topic with the schema that its records are written with.
 
-    `schema` is as registered, `parsed` as fastavro wants it, `expanded` without named references.
+    `schema` is as registered, `expanded` without named references, `encode` gives the bytes of a record.
     """
 
     topic: str
     schema_id: int
-    parsed: Any
+    encode: Callable[[dict[str, Any]], bytes]
     schema: dict[str, Any]
     expanded: dict[str, Any]
 
@@ -128,8 +130,8 @@ def expand(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _writer(schema: OutputSchema) -> Writer:
-    parsed = fastavro.parse_schema(deepcopy(schema.schema))
-    return Writer(schema.topic, schema.id, parsed, schema.schema, expand(schema.schema))
+    encode = compile_encoder(schema.id, schema.schema)
+    return Writer(schema.topic, schema.id, encode, schema.schema, expand(schema.schema))
 
 
 def _plan(

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from schemas import codec
 from streams.errors import RecordError
 from streams.in_force import InForce
 from streams.records import LaneRecord, Output
@@ -67,7 +66,7 @@ def entity_record(draft: Draft, moment: Moment, index: int, count: int) -> dict[
     }
     writer = plan.writer
     try:
-        encoded = codec.encode(writer.schema_id, writer.parsed, value)
+        encoded = writer.encode(value)
     except Exception as error:
         raise RecordError(
             "encode", "not-avro", f"{type(error).__name__}: a value does not fit the schema"
@@ -128,7 +127,7 @@ def transaction_outputs(
             "withheld": message.withheld if number == len(parts) else [],
             "records": records,
         }
-        encoded = codec.encode(writer.schema_id, writer.parsed, value)
+        encoded = writer.encode(value)
         captured = moment.record.timestamp
         yield Output(writer.topic, moment.source.encode(), encoded, (), partition, captured)
 
@@ -179,5 +178,5 @@ def dead_letter(letter: Letter, moment: Moment, in_force: InForce, partition: in
         "digest": sha256(record.key or b"").hexdigest(),
     }
     writer = in_force.dead_letters
-    encoded = codec.encode(writer.schema_id, writer.parsed, value)
+    encoded = writer.encode(value)
     return Output(writer.topic, letter.id.encode(), encoded)

@@ -1,0 +1,113 @@
+"""The compiled encoder writes what fastavro writes, for every schema that is shipped."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.catalog import Catalog
+from schemas.codec import encode
+from schemas.encoder import compile_encoder
+from streams.in_force import expand
+
+CATALOG = Catalog.load()
+ENCODERS = {schema.topic: compile_encoder(7, schema.schema) for schema in CATALOG.all()}
+DECIMALS = st.decimals(min_value=-(10**27), max_value=10**27, places=10) | st.sampled_from(
+    [Decimal("1E+3"), Decimal("-0")]
+)
+PLAIN: dict[str, st.SearchStrategy[Any]] = {
+    "string": st.text(),
+    "bytes": st.binary(),
+    "boolean": st.booleans(),
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "long": st.integers(-(2**63), 2**63 - 1),
+    "null": st.none(),
+}
+
+
+def values(schema: Any) -> st.SearchStrategy[Any]:
+    if isinstance(schema, list):
+        return st.one_of([values(each) for each in schema])
+    if isinstance(schema, str):
+        return PLAIN[schema]
+    if schema.get("logicalType") == "decimal":
+        return DECIMALS
+    if schema["type"] == "record":
+        return st.fixed_dictionaries(
+            {field["name"]: values(field["type"]) for field in schema["fields"]}
+        )
+    if schema["type"] == "array":
+        return st.lists(values(schema["items"]), max_size=3)
+    if schema["type"] == "map":
+        return st.dictionaries(st.text(), values(schema["values"]), max_size=3)
+    if schema["type"] == "enum":
+        return st.sampled_from(schema["symbols"])
+    return values(schema["type"])
+
+
+@pytest.mark.parametrize("schema", CATALOG.all(), ids=lambda schema: schema.name)
+@settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
+@given(data=st.data())
+def test_the_bytes_are_those_of_fastavro(schema: Any, data: st.DataObject) -> None:
+    value = data.draw(values(expand(schema.schema)))
+
+    assert ENCODERS[schema.topic](value) == encode(7, schema.parsed, value)
+
+
+RECORD = {
+    "type": "record",
+    "name": "R",
+    "fields": [
+        {"name": "n", "type": "int"},
+        {
+            "name": "d",
+            "type": [
+                "null",
+                {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 2},
+            ],
+            "default": None,
+        },
+        {"name": "e", "type": {"type": "enum", "name": "E", "symbols": ["a"]}},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"n": 2**31, "e": "a"},
+        {"n": "1", "e": "a"},
+        {"n": True, "e": "a"},
+        {"n": 1, "e": "b"},
+        {"e": "a"},
+        {"n": 1, "e": "a", "d": Decimal("0.001")},
+        {"n": 1, "e": "a", "d": "1"},
+    ],
+    ids=[
+        "too large",
+        "text",
+        "boolean",
+        "no symbol",
+        "missing",
+        "more decimals than the scale",
+        "no decimal",
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(value: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError, ArithmeticError, AttributeError)):
+        compile_encoder(1, RECORD)(value)
+
+
+def test_a_missing_optional_field_gets_its_default() -> None:
+    assert compile_encoder(1, RECORD)({"n": 1, "e": "a"})[5:] == b"\x02\x00\x00"
+
+
+def test_a_schema_that_it_was_not_made_for_is_refused_at_once() -> None:
+    with pytest.raises(NotImplementedError):
+        compile_encoder(
+            1, {"type": "record", "name": "R", "fields": [{"name": "x", "type": ["string", "int"]}]}
+        )
