@@ -11,6 +11,7 @@ from schemas.errors import TongbuError
 from tongbu import commands, run
 from tongbu.deploy import commands as deploy
 from tongbu.stack import commands as stack
+from tongbu.tail import tail
 from tongbu.world import commands as world
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command("load")(world.load)
 app.command("plan")(deploy.plan)
 app.command("apply")(deploy.apply)
 app.command("republish")(deploy.republish)
+app.command("tail")(tail)
 app.command("reconcile")(commands.reconcile)
 app.command("checksum")(commands.checksum)
 app.command("record")(commands.record)
