@@ -248,8 +248,9 @@ def _load(file: Path, adapter: TypeAdapter[T]) -> Declared[T]:
 
 
 def _first(error: ValidationError, declared: Declared[None]) -> DeclarationError:
-    """Turn the first of pydantic's findings into an error with file, line and remedy."""
-    found = error.errors(include_url=False)[0]
+    """Turn the most telling of pydantic's findings into an error: a misspelt key makes a missing one, too."""
+    findings = error.errors(include_url=False)
+    found = min(findings, key=lambda each: each["type"] != "extra_forbidden")
     path = tuple(found["loc"])
     name = path[-1] if path else ""
     if found["type"] == "extra_forbidden":

@@ -29,11 +29,12 @@ def check_shapes(
     catalog: Catalog, mappings: list[Declared[Mapping]], rules: list[Declared[Rule]]
 ) -> None:
     """Check mappings and rules against the catalog; raise the first finding."""
-    for mapping in mappings:
-        for finding in _shape(catalog, mapping, [rule.value for rule in rules]):
-            raise finding
+    entities = [_entity(catalog, mapping) for mapping in mappings]
     for rule in rules:
         _rule(catalog, rule, [mapping.value for mapping in mappings])
+    for mapping, entity in zip(mappings, entities, strict=True):
+        for finding in _shape(mapping, entity, [rule.value for rule in rules]):
+            raise finding
 
 
 def check_columns(
@@ -44,17 +45,23 @@ def check_columns(
         raise finding
 
 
-def _shape(
-    catalog: Catalog, mapping: Declared[Mapping], rules: list[Rule]
-) -> Iterator[DeclarationError]:
+def _entity(catalog: Catalog, mapping: Declared[Mapping]) -> RecordSchema:
+    """Give the entity of a mapping."""
     value = mapping.value
     entity = catalog.entities.get(value.entity)
     if entity is None or entity.major != value.major:
         known = ", ".join(f"{each.name} {each.major}" for each in catalog.entities.values())
-        yield mapping.error(
-            ("entity",), f"there is no entity `{value.entity}` {value.major}", f"Known: {known}."
+        key = "entity" if entity is None else "major"
+        raise mapping.error(
+            (key,), f"there is no entity `{value.entity}` {value.major}", f"Known: {known}."
         )
-        return
+    return entity
+
+
+def _shape(
+    mapping: Declared[Mapping], entity: RecordSchema, rules: list[Rule]
+) -> Iterator[DeclarationError]:
+    value = mapping.value
     fields = _fields(expand(entity.schema))
     for name in value.fields:
         if name not in fields or name in _OWN_FIELDS:

@@ -1,0 +1,114 @@
+"""Declarations that do not fit are refused with file, line and what to do, before anything is touched."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from demo_world import captured
+
+from schemas.catalog import Catalog
+from schemas.declarations import load_mappings, load_rules
+from schemas.errors import DeclarationError
+from tongbu.deploy import check
+
+STREAMS = Path(str(files("streams")))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(STREAMS / "mappings", tmp_path / "mappings")
+    shutil.copytree(STREAMS / "rules", tmp_path / "rules")
+    return tmp_path
+
+
+def verify(folder: Path) -> None:
+    catalog = Catalog.load()
+    mappings, rules = load_mappings(folder / "mappings"), load_rules(folder / "rules")
+    check.check_shapes(catalog, mappings, rules)
+    for mapping in mappings:
+        tables = {table.qualified: table for table in captured(mapping.value.source).tables}
+        check.check_columns(tables, mapping, catalog.entities[mapping.value.entity])
+
+
+def edit(folder: Path, file: str, old: str, new: str) -> int:
+    """Replace a text that stands in the file; give its line."""
+    path = folder / file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) >= 1
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return text[: text.index(old)].count("\n") + 1
+
+
+def test_the_shipped_declarations_are_fine(folder: Path) -> None:
+    verify(folder)
+
+
+ORDER, APPROVAL, RULE = (
+    "mappings/u8/sales_order.yaml",
+    "mappings/ecology/order_approval.yaml",
+    "rules/sales_order/approval_route.yaml",
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (ORDER, "  maker: cMaker", "  makr: cMaker", "no field that a mapping sets"),
+        (ORDER, "  maker: cMaker", "  maker: cMakr", "has no column `cMakr`"),
+        (ORDER, "  maker: cMaker", "  maker: client.cCusName", "there is no `client`"),
+        (ORDER, "  maker: cMaker", "  maker: dDate", "can't become string"),
+        (ORDER, "then: approved}", "then: aproved}", "`aproved` is no value of `status`"),
+        (ORDER, "    default: draft", "    default: drafted", "`drafted` is no value of `status`"),
+        (ORDER, "entity: sales_order", "entity: sales_orders", "there is no entity `sales_orders`"),
+        (ORDER, "major: 1", "major: 2", "there is no entity `sales_order` 2"),
+        (ORDER, "version: 1", "version: one", "valid integer"),
+        (ORDER, "id: cSOCode", "id: cSOKode", "has no column `cSOKode`"),
+        (
+            ORDER,
+            "where: {bReturnFlag: false}",
+            "where: {bReturn: false}",
+            "has no column `bReturn`",
+        ),
+        (ORDER, "join: {ID: ID}", "join: {ID: cSOCode}", "primary key of the root"),
+        (ORDER, "      line_no: iRowNo", "      line_number: iRowNo", "no field of the array"),
+        (ORDER, "source: erp", "sorce: erp", "unknown key `sorce`"),
+        (
+            APPROVAL,
+            "{currentnodetype: 3}, then: approved",
+            "{currentnodetype: 3}, then: archived",
+            "no value of `status`",
+        ),
+        (RULE, "sets: [approval_route]", "sets: [route]", "`route` is no field"),
+        (RULE, "finance_director}", "the_boss}", "no valid value for the case of doubt"),
+        (RULE, "source: erp", "source: oa", "maps no sales_order"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_file_line_and_remedy(
+    folder: Path, file: str, old: str, new: str, message: str
+) -> None:
+    line = edit(folder, file, old, new)
+
+    with pytest.raises(DeclarationError, match=re.escape(message)) as refused:
+        verify(folder)
+
+    assert refused.value.file.endswith(file)
+    assert refused.value.line == line
+    assert refused.value.remedy
+
+
+def test_a_required_field_that_nothing_sets_is_refused(folder: Path) -> None:
+    edit(folder, "mappings/u8/customer.yaml", "  name: cCusName\n", "")
+
+    with pytest.raises(DeclarationError, match="required field `name` is not mapped"):
+        verify(folder)
+
+
+def test_a_missing_decision_table_is_refused_by_name(folder: Path) -> None:
+    (folder / "rules/sales_order/approval_route.json").unlink()
+
+    with pytest.raises(DeclarationError, match=r"approval_route\.json is not there"):
+        verify(folder)
