@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from schemas.codec import Decoder
+from schemas.control import is_control
 from schemas.registry import Registry
 from streams.records import Change, End, LaneRecord
 from streams.stages.decode import decode
@@ -52,7 +53,8 @@ class Followed:
             self.latest[record["topic"], record["key"]] = record["value"]
 
     def _take_captured(self, source: str, message: object) -> None:
-        event = decode(_lane_record(message))
+        record = _lane_record(message)
+        event = None if is_control(record.key) else decode(record)
         if isinstance(event, End):
             self.captured.add((source, event.transaction))
         elif isinstance(event, Change):

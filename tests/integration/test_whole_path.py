@@ -1,0 +1,224 @@
+"""From the databases' logs to every target, on real services, with processes killed on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+
+import orjson
+import psycopg
+import pymysql
+import pytest
+from rich.console import Console
+
+from schemas.registry import Registry
+from sink_writers.bindings import FOLDER
+from tongbu import reconcile, topics
+from tongbu.accounting import TRANSACTIONS, Followed
+from tongbu.dead_letters import open_letters
+from tongbu.deploy import commands as deploy
+from tongbu.deploy.captured import mysql_arguments
+from tongbu.deploy.deployment import Deployment
+from tongbu.instance import Instance
+from tongbu.progress import Steps
+from tongbu.stack import lifecycle
+from tongbu.stack.display import Progress
+from tongbu.stack.supervision import Supervisor
+from tongbu.world.load import play
+
+RATE = 60
+SINKS = [f"sink-{file.stem}" for file in FOLDER.glob("*.yaml")]
+
+
+class World:
+    """The deployed pipeline of the test's stack."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.environment = dict(os.environ)
+        self.bootstrap = self.environment["KAFKA_BOOTSTRAP"]
+        self.registry = Registry(self.environment["REGISTRY_URL"])
+        self.followed = Followed(self.bootstrap, self.registry, ["erp", "oa"])
+
+    def play(self, transactions: int, seed: int) -> threading.Thread:
+        """Start a load; join the thread to wait for its end."""
+        thread = threading.Thread(target=play, args=(self.environment, RATE, transactions, seed))
+        thread.start()
+        return thread
+
+    def kill(self, service: str) -> None:
+        """End a supervised process as an out-of-memory killer would."""
+        os.kill(Supervisor(self.instance).processes()[service]["pid"], signal.SIGKILL)
+
+    @property
+    def committed(self) -> set[tuple[str, str]]:
+        """The transactions that the business systems committed."""
+        journal = Path(self.environment["TONGBU_DATA"]) / "journal.jsonl"
+        lines = [orjson.loads(line) for line in journal.read_bytes().splitlines()]
+        return {(line["source"], line["transaction"]) for line in lines}
+
+    def settle(self) -> None:
+        """Wait until everything committed is captured, processed and applied."""
+        end = time.monotonic() + 90
+        while time.monotonic() < end:
+            self.followed.follow()
+            if self.committed <= self.followed.captured and not self._behind():
+                return
+            time.sleep(0.3)
+        missing = len(self.committed - self.followed.captured)
+        pytest.fail(f"not settled: {missing} not captured, {self._behind()} records behind")
+
+    def _behind(self) -> int:
+        lanes = topics.backlog(self.bootstrap, "tongbu-processor", ["cdc.erp", "cdc.oa"])
+        return lanes + sum(topics.backlog(self.bootstrap, sink, [TRANSACTIONS]) for sink in SINKS)
+
+    def mismatches(self) -> dict[str, int]:
+        """Compare every mapped row of the sources with every target."""
+        with Steps(Console(file=StringIO())) as steps:
+            report = reconcile.reconcile(
+                self.environment, reconcile.in_force(self.environment), steps
+            )
+        return {name: parity.mismatches for name, parity in report.targets.items()}
+
+
+@pytest.fixture(scope="module")
+def world(stack_instance: Instance) -> Iterator[World]:
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in stack_instance.environment().items():
+            patch.setenv(key, value)
+        with Progress(Console(stderr=True)) as progress:
+            lifecycle.up(stack_instance, progress)
+        deploy.perform(Deployment(dict(os.environ)), None, lambda _: None)
+        yield World(stack_instance)
+
+
+NONE = {"warehouse": 0, "oa": 0}
+
+
+def test_every_mapped_row_of_the_sources_is_in_every_target(world: World) -> None:
+    world.play(300, seed=1).join()
+    world.settle()
+
+    assert world.mismatches() == NONE
+    assert world.committed <= world.followed.captured
+
+
+def test_a_second_apply_has_nothing_to_do(world: World) -> None:
+    assert deploy.perform(Deployment(world.environment), None, lambda _: None) == 0
+
+
+def test_kill_9_of_processor_and_sinks_in_mid_load_loses_and_doubles_nothing(world: World) -> None:
+    load = world.play(600, seed=2)
+    for service in ("processor", "sink-warehouse", "sink-oa", "processor", "sink-order-events"):
+        time.sleep(1.2)
+        world.kill(service)
+    load.join()
+    world.settle()
+
+    assert world.mismatches() == NONE
+
+
+def test_kill_9_of_connect_in_mid_load_loses_and_doubles_nothing(world: World) -> None:
+    load = world.play(400, seed=3)
+    time.sleep(2)
+    world.kill("connect")
+    load.join()
+    world.settle()
+
+    assert world.mismatches() == NONE
+
+
+def test_the_approval_route_is_what_sql_says_it_is(world: World) -> None:
+    oracle = """
+        SELECT 'erp:' || m."cSOCode" FROM "SO_SOMain" m JOIN "Customer" c USING ("cCusCode")
+        JOIN "SO_SODetails" d ON d."ID" = m."ID"
+        WHERE c."cCusDefine1" = 'A' AND m."cexch_name" = '人民币'
+        GROUP BY m."cSOCode" HAVING sum(d."iSum") > 100000"""
+    with psycopg.connect(world.environment["ERP_DSN"]) as erp:
+        expected = {row[0] for row in erp.execute(oracle)}
+    with psycopg.connect(world.environment["WAREHOUSE_DSN"]) as warehouse:
+        sql = "SELECT id FROM canonical.sales_order WHERE approval_route = 'auto_approve'"
+        found = {row[0] for row in warehouse.execute(sql)}
+
+    assert found == expected
+    assert found
+
+
+def test_totals_of_the_warehouse_equal_those_of_the_erp(world: World) -> None:
+    with psycopg.connect(world.environment["ERP_DSN"]) as erp:
+        expected = erp.execute('SELECT count(*), sum("iSum") FROM "SO_SODetails"').fetchone()
+    with psycopg.connect(world.environment["WAREHOUSE_DSN"]) as warehouse:
+        lines = warehouse.execute(
+            "SELECT count(*), sum(gross_amount) FROM canonical.sales_order_line"
+        ).fetchone()
+        orders = warehouse.execute(
+            "SELECT sum(line_count), sum(gross_amount) FROM canonical.sales_order"
+        ).fetchone()
+
+    assert expected == lines == orders
+    assert expected is not None
+    assert expected[1] > Decimal(0)
+
+
+def test_a_poison_row_withholds_only_its_own_id_until_it_is_corrected(world: World) -> None:
+    letters = len(open_letters(world.bootstrap, world.registry))
+    with pymysql.connect(**mysql_arguments(world.environment["OA_DSN"]), autocommit=True) as oa:
+        with oa.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO workflow_requestbase (requestid, workflowid, requestname, currentnodetype, createdate, deleted) "
+                "VALUES (900001, 17, 'good', '0', '2026-01-05', 0), (900002, 17, 'poison', '0', '2026-13-99', 0)"
+            )
+        _wait_for(world, "oa:900001")
+        poisoned = open_letters(world.bootstrap, world.registry)
+        assert len(poisoned) == letters + 1
+        assert poisoned[-1]["entity_id"] == "oa:900002"
+        assert not _in_warehouse(world, "oa:900002")
+
+        with oa.cursor() as cursor:
+            cursor.execute(
+                "UPDATE workflow_requestbase SET createdate = '2026-01-06' WHERE requestid = 900002"
+            )
+        _wait_for(world, "oa:900002")
+
+    assert len(open_letters(world.bootstrap, world.registry)) == letters
+    world.settle()
+    assert world.mismatches() == NONE
+
+
+def _in_warehouse(world: World, id_: str) -> bool:
+    with psycopg.connect(world.environment["WAREHOUSE_DSN"]) as warehouse:
+        return bool(
+            warehouse.execute("SELECT FROM canonical.order_approval WHERE id = %s", [id_]).rowcount
+        )
+
+
+def _wait_for(world: World, id_: str) -> None:
+    end = time.monotonic() + 20
+    while not _in_warehouse(world, id_):
+        assert time.monotonic() < end, f"{id_} did not arrive"
+        time.sleep(0.1)
+
+
+def test_the_capture_users_cannot_write(world: World) -> None:
+    with psycopg.connect(world.environment["ERP_CAPTURE_DSN"]) as erp:
+        for statement in (
+            'DELETE FROM "Customer"',
+            'UPDATE "Customer" SET "cMemo" = NULL',
+            "CREATE TABLE t (i int)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                erp.execute(statement)
+            erp.rollback()
+    with (
+        pymysql.connect(**mysql_arguments(world.environment["OA_CAPTURE_DSN"])) as oa,
+        oa.cursor() as cursor,
+    ):
+        for statement in ("DELETE FROM oa.hrmresource", "CREATE TABLE oa.t (i int)"):
+            with pytest.raises(pymysql.err.OperationalError, match="denied"):
+                cursor.execute(statement)
