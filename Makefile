@@ -29,11 +29,12 @@ replay: $(READY) ## FILE=F or SINCE=T, DECLARATIONS=DIR: run a log through a pip
 
 ##@ Work on it
 setup: $(READY) ## Make .venv; find or install Java and Maven (done by every other target too)
-lint: $(READY) ## Style, types and the arrows between packages
+lint: $(READY) ## Style, types, the arrows between packages, and schemas that others rely on
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m schemas check
 format: $(READY) ## Write code the way lint wants it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .

@@ -40,7 +40,8 @@ def release(folder: Path = _SHIPPED) -> list[str]:
 def _changed(folder: Path) -> Iterator[DeclarationError]:
     for name, digest in _released(folder).items():
         file = folder / name
-        remedy = "Restore it (git checkout), and write what is new into a new minor beside it."
+        new = "a new type" if name.startswith("common/") else "a new minor"
+        remedy = f"Restore it (git checkout), and write what is new into {new} beside it."
         if not file.exists():
             yield DeclarationError(file, 1, "is released and must stay", remedy)
         elif _hash(file) != digest:

@@ -67,6 +67,28 @@ def test_a_released_file_that_is_gone_is_refused(folder: Path) -> None:
     assert "must stay" in str(released.check(folder)[0])
 
 
+def test_a_released_shared_type_is_refused_too_as_it_is_part_of_every_record(folder: Path) -> None:
+    file = folder / "common/money.avsc"
+    file.parent.mkdir()
+    money = {**ORDER, "name": "Money", "namespace": "canonical.common"}
+    file.write_bytes(orjson.dumps(money))
+    released.release(folder)
+    file.write_bytes(orjson.dumps({**money, "doc": "Another."}))
+
+    (error,) = released.check(folder)
+
+    assert str(error).startswith(f"{file}:1: is released and was changed")
+    assert "a new type" in error.remedy
+
+
+def test_every_shipped_schema_is_released() -> None:
+    shipped = Path(released.__file__).parent
+    names = {file.relative_to(shipped).as_posix() for file in shipped.rglob("*.avsc")}
+
+    known = orjson.loads((shipped / "released.json").read_bytes()).keys()
+    assert known == names, "make the new ones public: python -m schemas release"
+
+
 def test_an_incompatible_minor_is_refused(folder: Path) -> None:
     file = write(folder, "1.1", with_field(name="code", type="string", doc="The code."))
 

@@ -13,6 +13,7 @@ import orjson
 import typer
 from rich.console import Console
 
+from schemas import released
 from schemas.control import Republish
 from schemas.errors import TongbuError
 from tongbu.deploy import captured, check, connectors, lanes, schemas, targets, topics
@@ -123,7 +124,9 @@ def steps(subject: Deployment, only: Only | None = None) -> Iterator[tuple[Only,
 
 
 def verify(subject: Deployment) -> None:
-    """Check all declarations against catalog and live sources; raise the first finding, with file and line."""
+    """Check schemas, and all declarations against catalog and live sources; raise the first finding, with file and line."""
+    for finding in released.check():
+        raise finding
     check.check_shapes(subject.catalog, subject.mappings, subject.rules)
     for name, source in subject.sources.items():
         dsn = subject.environment[f"{name.upper()}_DSN"]
