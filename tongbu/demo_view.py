@@ -32,7 +32,6 @@ class Now:
     committed: int
     planned: int
     rate: float
-    captured: int
     targets: Mapping[str, TargetNow]
 
 
@@ -41,7 +40,7 @@ class LoadView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, refresh_per_second=8)
+        self._live = Live(console=console, refresh_per_second=4)
         self._said = 0.0
 
     def __enter__(self) -> LoadView:
@@ -69,7 +68,7 @@ class LoadView:
 def _table(now: Now) -> RenderableType:
     head = Table.grid(padding=(0, 2))
     bar = ProgressBar(total=max(now.planned, 1), completed=now.committed, width=32)
-    counts = f"{now.committed:,} committed  {now.captured:,} captured  {now.rate:.0f}/s"
+    counts = f"{now.committed:,} committed  {now.rate:.0f}/s"
     head.add_row(bar, Text(counts))
     table = Table("target", "applied", "p50 ms", "p99 ms", box=None, header_style="bold")
     for column in table.columns[1:]:
@@ -83,7 +82,7 @@ def _table(now: Now) -> RenderableType:
 
 
 def _line(now: Now) -> str:
-    parts = [f"{now.committed:,} committed", f"{now.rate:.0f}/s", f"{now.captured:,} captured"]
+    parts = [f"{now.committed:,} committed", f"{now.rate:.0f}/s"]
     for name, target in now.targets.items():
         latency = f" (p50 {target.latency['p50']:.1f} ms)" if target.latency else ""
         parts.append(f"{name} {target.applied:,}{latency}")
