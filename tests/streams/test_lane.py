@@ -274,7 +274,13 @@ def test_bytes_that_are_no_json_are_a_dead_letter_with_the_original_sealed(reade
 
 def test_ddl_of_a_whole_database_which_names_no_table_is_no_trouble(reader: Reader) -> None:
     log = Log().start()
-    log.add({"source": {"db": "", "table": None, "pos": 4, "row": 0}, "databaseName": "", "ddl": "SET x=1"})
+    log.add(
+        {
+            "source": {"db": "", "table": None, "pos": 4, "row": 0},
+            "databaseName": "",
+            "ddl": "SET x=1",
+        }
+    )
 
     assert reader.run(log) == []
 
