@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from decimal import Decimal
 from typing import Annotated, Any
 
 import orjson
 import typer
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
-from rich.text import Text
 
 from schemas import control
 from schemas.catalog import Catalog
 from schemas.codec import Decoder
 from schemas.errors import ServiceUnavailable, TongbuError
 from schemas.registry import Registry
+from tongbu import tail_view, topics
 from tongbu.instance import complete_environment
 from tongbu.stack.commands import InstanceName
 
-_SECONDS = 10
+#: How long Ctrl-C may wait.
+_POLL_SECONDS = 0.2
+_CONSUMER = {
+    "group.id": "tongbu-tail",
+    "enable.auto.commit": False,
+    "auto.offset.reset": "earliest",
+    "fetch.message.max.bytes": 16 * 1024 * 1024,
+    "log_level": 0,
+}
 
 
 def tail(
@@ -34,117 +43,102 @@ def tail(
         bool, typer.Option("--from-beginning", help="Not only what comes from now on.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many records.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Everything, one JSON object per line.")
+    ] = False,
 ) -> None:
     """
     Print decoded records as they come, until Ctrl-C.
 
-    Examples: tongbu tail sales_order; tongbu tail erp --from-beginning --limit 20; tongbu tail hub.dead-letter.v1 --json
+    \b
+    tongbu tail sales_order                      orders, as they change
+    tongbu tail erp --from-beginning --limit 20  the ERP's lane log
+    tongbu tail transactions                     with all their records
+    tongbu tail dead_letter --from-beginning     what failed, and its end
+    tongbu tail customer --json | jq .value.id   every field, for programs
     """
     complete_environment(instance)
     bootstrap = os.environ["KAFKA_BOOTSTRAP"]
-    name = _topic(bootstrap, topic)
+    name = find(topic, topics.names(bootstrap))
     decoder = Decoder(Registry(os.environ["REGISTRY_URL"], patience=10).schema)
     console = Console(soft_wrap=True, highlight=False)
-    for number, message in enumerate(_messages(bootstrap, name, from_beginning), start=1):
-        record = _decoded(message, decoder)
-        if as_json:
-            typer.echo(orjson.dumps(record, default=_text).decode())
-        else:
-            console.print(_line(record))
-        if number == limit:
-            return
+    with suppress(KeyboardInterrupt):
+        for number, message in enumerate(_messages(bootstrap, name, from_beginning), start=1):
+            record = decoded(message, decoder)
+            if as_json:
+                typer.echo(orjson.dumps(record, default=_plain).decode())
+            else:
+                console.print(tail_view.line(record))
+            if number == limit:
+                return
 
 
-def _topic(bootstrap: str, wanted: str) -> str:
-    """Find the topic that is meant."""
-    try:
-        existing = set(
-            AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-            .list_topics(timeout=_SECONDS)
-            .topics
-        )
-    except KafkaException as error:
-        raise ServiceUnavailable(
-            f"Kafka at {bootstrap} does not answer", "Is it up? `tongbu status` tells."
-        ) from error
-    entity = Catalog.load().entities.get(wanted)
-    for name in (wanted, entity.topic if entity else "", f"cdc.{wanted}"):
+def find(wanted: str, existing: set[str]) -> str:
+    """Give the topic that a topic's, entity's or source's name means; raise TongbuError, which lists what exists."""
+    schemas = {schema.name: schema.topic for schema in Catalog.load().all()}
+    for name in (wanted, schemas.get(wanted, ""), f"cdc.{wanted}"):
         if name in existing:
             return name
     known = ", ".join(sorted(name for name in existing if not name.startswith("_")))
     raise TongbuError(
-        f"there is no topic or entity `{wanted}`",
-        f"There are: {known}." if known else "`tongbu apply` makes them.",
+        f"there is no topic `{wanted}`, nor an entity or a source of that name with a topic",
+        f"Topics: {known}." if known else "`tongbu apply` makes them.",
     )
 
 
 def _messages(bootstrap: str, topic: str, from_beginning: bool) -> Iterator[Any]:
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "tongbu-tail",
-            "enable.auto.commit": False,
-            "log_level": 0,
-        }
-    )
-    start = OFFSET_BEGINNING if from_beginning else OFFSET_END
+    # Asked for before the consumer starts: what is written from here on is shown.
+    places = (topics.starts if from_beginning else topics.ends)(bootstrap, [topic])
+    consumer = Consumer(_CONSUMER | {"bootstrap.servers": bootstrap})
+    consumer.assign([TopicPartition(*place, offset) for place, offset in places.items()])
     try:
-        partitions = consumer.list_topics(topic, _SECONDS).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, number, start) for number in partitions])
         while True:
-            message = consumer.poll(1.0)
-            if message is not None and message.error() is None:
-                yield message
-    except KeyboardInterrupt:
-        return
+            message = consumer.poll(_POLL_SECONDS)
+            if message is None:
+                continue
+            if message.error():
+                raise ServiceUnavailable(
+                    f"{topic} can't be read: {message.error().str()}",
+                    "Is Kafka well? `tongbu status` tells.",
+                )
+            yield message
     finally:
         consumer.close()
 
 
-def _decoded(message: Any, decoder: Decoder) -> dict[str, Any]:
+def decoded(message: Any, decoder: Decoder) -> dict[str, Any]:
+    """Give a Kafka message with its value decoded; `kind` is control, tombstone or record, `timestamp` in milliseconds."""
     key, value = message.key(), message.value()
+    kind = "record" if value is not None else "tombstone"
     return {
         "topic": message.topic(),
         "partition": message.partition(),
         "offset": message.offset(),
         "timestamp": message.timestamp()[1],
-        "key": None if key is None else key.decode(errors="replace"),
-        "headers": {name: each.decode(errors="replace") for name, each in message.headers() or []},
-        "kind": "control"
-        if control.is_control(key)
-        else "tombstone"
-        if value is None
-        else "record",
+        "key": _plain(key) if key is not None else None,
+        "headers": {name: _plain(each) for name, each in message.headers() or []},
+        "kind": "control" if control.is_control(key) else kind,
         "value": None if value is None else _value(value, decoder),
     }
 
 
 def _value(value: bytes, decoder: Decoder) -> Any:
-    if not value.startswith(b"\0"):
-        return orjson.loads(value)
-    decoded = decoder.decode(value)
-    for record in decoded.get("records", []):
-        if isinstance(record.get("value"), bytes):
-            record["value"] = decoder.decode(record["value"])
-    return decoded
+    """Decode Avro (records in records, too) or JSON; what is neither stays bytes."""
+    try:
+        if not value.startswith(b"\0"):
+            return orjson.loads(value)
+        found = decoder.decode(value)
+    except (ValueError, EOFError):
+        return value
+    for record in found.get("records", []):
+        record["value"] = decoder.decode(record["value"])
+    return found
 
 
-def _text(value: Any) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _line(record: dict[str, Any]) -> Text:
-    """One line per record: where, key, and the value without what is empty."""
-    place = f"{record['topic']}/{record['partition']}/{record['offset']}"
-    value = orjson.dumps(_short(record["value"]), default=_text).decode()
-    style = {"control": "magenta", "tombstone": "red"}.get(record["kind"], "")
-    return Text.assemble((place, "dim"), " ", (str(record["key"]), "cyan"), " ", (value, style))
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _short(each) for name, each in value.items() if each not in (None, {}, [])}
-    if isinstance(value, list):
-        return [_short(each) for each in value]
-    return value
+def _plain(value: Any) -> str:
+    """Write for people and JSON what JSON has no type for."""
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+        return value.hex()
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)

@@ -43,6 +43,14 @@ def partitions(bootstrap: str, topic: str) -> list[int]:
     return numbers
 
 
+def names(bootstrap: str) -> set[str]:
+    """Give the names of all topics."""
+    try:
+        return set(_admin(bootstrap).list_topics(timeout=_SECONDS).topics)
+    except KafkaException as error:
+        raise _unavailable(bootstrap, error) from error
+
+
 def ends(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
     """Give (topic, partition) -> the offset that the next record will have."""
     return _offsets(bootstrap, topics, OffsetSpec.latest())
