@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -10,15 +11,15 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from rich.console import Console
 from rich.json import JSON
-from rich.table import Table
+from rich.text import Text
 
 from schemas.catalog import Catalog
 from schemas.declarations import RelationalBinding
 from sink_writers import targets
 from streams.in_force import EntityPlan
 
-_COLUMNS = 9
-_ROWS = 4
+_COLUMNS = 10
+_ROWS = 2
 
 
 def show(
@@ -34,7 +35,7 @@ def show(
     for name, rows in _source_rows(plan, dsn, code).items():
         _print_rows(console, name, rows)
     console.print(f"\n[bold]As canonical record[/] ({plan.writer.topic})")
-    console.print(JSON.from_data(_abridged(record), default=str, ensure_ascii=False))
+    console.print(JSON.from_data(_abridged(record), default=_cell, indent=None, ensure_ascii=False))
     catalog = Catalog.load()
     for binding in bindings:
         for table in targets.tables(binding, catalog):
@@ -80,23 +81,22 @@ def _abridged(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print_rows(console: Console, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the first rows with their first columns that have a value."""
+    """Print the first rows, each as its first columns that have a value."""
     if not rows:
-        console.print(f"{name}: no row")
-        return
-    columns = [column for column, value in rows[0].items() if value not in (None, "")]
-    table = Table(
-        *columns[:_COLUMNS], box=None, header_style="dim", title=name, title_justify="left"
-    )
+        console.print(f"  {name}: no row")
     for row in rows[:_ROWS]:
-        table.add_row(*(_cell(row[column]) for column in columns[:_COLUMNS]))
-    console.print(table)
-    more = [f"{len(rows) - _ROWS} more rows"] if len(rows) > _ROWS else []
-    more += [f"{len(columns) - _COLUMNS} more columns"] if len(columns) > _COLUMNS else []
-    if more:
-        console.print(f"[dim]… {', '.join(more)}[/]")
+        filled = [(column, value) for column, value in row.items() if value not in (None, "")]
+        cells = [("  ", ""), (f"{name}  ", "bold cyan")]
+        for column, value in filled[:_COLUMNS]:
+            cells += [(f"{column} ", "dim"), (f"{_cell(value)}  ", "")]
+        console.print(Text.assemble(*cells))
+    if len(rows) > _ROWS:
+        console.print(f"  [dim]… {len(rows) - _ROWS} more[/]", highlight=False)
 
 
 def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
+    """Spell a value in a few characters; decimals without the zeros that their column adds."""
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
+    text = str(value)
     return text if len(text) <= 24 else text[:23] + "…"
