@@ -20,7 +20,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
 from schemas.errors import DeclarationError
-from schemas.expressions import Each, Expression, Lookup, Part, Strict
+from schemas.expressions import FORMS, Each, Expression, Lookup, Part, Strict
 
 T = TypeVar("T")
 
@@ -236,6 +236,9 @@ def _load(file: Path, adapter: TypeAdapter[T]) -> Declared[T]:
         raise DeclarationError(
             file, 1, "is not there", "Give the path of an existing file."
         ) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DeclarationError(file, line, "is not UTF-8", "Save it as UTF-8.") from error
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DeclarationError(
@@ -251,13 +254,32 @@ def _first(error: ValidationError, declared: Declared[None]) -> DeclarationError
     """Turn the most telling of pydantic's findings into an error: a misspelt key makes a missing one, too."""
     findings = error.errors(include_url=False)
     found = min(findings, key=lambda each: each["type"] != "extra_forbidden")
-    path = tuple(found["loc"])
-    name = path[-1] if path else ""
-    if found["type"] == "extra_forbidden":
+    path = _written(declared.node, tuple(found["loc"]))
+    kind = found["type"]
+    if kind.startswith("union_tag"):
+        path = (*path, found["ctx"]["discriminator"].strip("'"))
+    name = path[-1] if path else declared.file.name
+    if kind == "extra_forbidden":
         return declared.error(path, f"unknown key `{name}`", "Remove it, or correct its spelling.")
-    if found["type"] == "missing":
+    if kind in ("missing", "union_tag_not_found"):
         return declared.error(path, f"the key `{name}` is missing", "Add it.")
     return declared.error(path, f"`{name}`: {found['msg']}", "Correct the value.")
+
+
+def _written(
+    node: Any, path: tuple[str | int, ...], is_tagged: bool = False
+) -> tuple[str | int, ...]:
+    """Give the path of a finding as the file has it: pydantic puts the form of an expression in front of its keys."""
+    if not path:
+        return ()
+    key, rest = path[0], path[1:]
+    is_map = isinstance(node, CommentedMap)
+    if key in FORMS and not is_tagged and is_map and rest and rest[0] in node:
+        return _written(node, rest, is_tagged=True)
+    is_there = (is_map and key in node) or (
+        isinstance(node, CommentedSeq) and key in range(len(node))
+    )
+    return (key, *_written(node[key] if is_there else node, rest))
 
 
 def _with_table(declared: Declared[Rule]) -> Declared[Rule]:

@@ -93,7 +93,8 @@ class Each(Strict):
     fields: dict[str, Expression]
 
 
-_FORMS = (
+#: The telling keys, which pydantic uses as tags, too.
+FORMS = (
     "const",
     "codes",
     "cases",
@@ -117,7 +118,7 @@ def _form(value: Any) -> str | None:
         if isinstance(value, Strict)
         else ()
     )
-    return next((form for form in _FORMS if form in keys), None)
+    return next((form for form in FORMS if form in keys), None)
 
 
 Expression = Annotated[
@@ -135,7 +136,7 @@ Expression = Annotated[
     Discriminator(
         _form,
         custom_error_type="expression",
-        custom_error_message=f"is no expression: write a column name or one of {', '.join(_FORMS)}",
+        custom_error_message=f"is no expression: write a column name or one of {', '.join(FORMS)}",
     ),
 ]
 
