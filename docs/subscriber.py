@@ -1,4 +1,4 @@
-"""A subscriber of a canonical topic: keeps the newest version of every customer, and shows each change."""
+"""A subscriber of a canonical topic: shows each new version of each record, once."""
 
 import os
 import sys
@@ -6,24 +6,18 @@ import sys
 from confluent_kafka import Consumer
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
-from confluent_kafka.serialization import MessageField, SerializationContext
 
-topic, group = sys.argv[1], sys.argv[2]
+topic, group = sys.argv[1:]
+broker = {"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"], "auto.offset.reset": "earliest"}
 decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["REGISTRY_URL"]}))
-consumer = Consumer(
-    {
-        "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"],
-        "group.id": group,
-        "auto.offset.reset": "earliest",
-    }
-)
+versions: dict[str, int] = {}  # id -> the highest version seen; a real one keeps it with its data
+consumer = Consumer(broker | {"group.id": group})
 consumer.subscribe([topic])
-versions: dict[str, int] = {}
 while True:
     message = consumer.poll(1.0)
-    if message is None or message.error() or message.value() is None:
-        continue  # nothing yet, or the tombstone behind a delete
-    record = decode(message.value(), SerializationContext(topic, MessageField.VALUE))
-    if record["meta"]["version"] > versions.get(record["id"], -1):
-        versions[record["id"]] = record["meta"]["version"]
-        print(record["meta"]["operation"], record["id"], record["meta"]["version"], flush=True)
+    if message and not message.error() and message.value():  # without value: a delete's tombstone
+        record = decode(message.value(), None)
+        meta = record["meta"]
+        if meta["version"] > versions.get(record["id"], -1):
+            versions[record["id"]] = meta["version"]
+            print(meta["operation"], record["id"], meta["version"], flush=True)
