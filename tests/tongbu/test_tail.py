@@ -184,9 +184,8 @@ def topic(stack: dict[str, str]) -> str:
     """A topic with a transaction that holds a record, a control record, bytes of no format, and a tombstone."""
     name = f"test.tail.{uuid.uuid4().hex[:8]}"
     bootstrap = stack["KAFKA_BOOTSTRAP"]
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(name, 1, 1)])[
-        name
-    ].result(20)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(name, 1, 1)])[name].result(20)
     producer = Producer({"bootstrap.servers": bootstrap})
     producer.produce(
         name, transaction(Registry(stack["REGISTRY_URL"])), b"erp", headers={"h": b"1"}
