@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +28,7 @@ from tongbu.dead_letters import open_letters
 from tongbu.deploy import commands as deploy
 from tongbu.deploy.captured import mysql_arguments
 from tongbu.deploy.deployment import Deployment
-from tongbu.instance import Instance
+from tongbu.instance import ROOT, Instance, run_folder
 from tongbu.progress import Steps
 from tongbu.stack import lifecycle
 from tongbu.stack.display import Progress
@@ -65,7 +68,7 @@ class World:
 
     def settle(self) -> None:
         """Wait until everything committed is captured, processed and applied."""
-        end = time.monotonic() + 90
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             self.followed.follow()
             if self.committed <= self.followed.captured and not self._behind():
@@ -95,7 +98,19 @@ def world(stack_instance: Instance) -> Iterator[World]:
         with Progress(Console(stderr=True)) as progress:
             lifecycle.up(stack_instance, progress)
         deploy.perform(Deployment(dict(os.environ)), None, lambda _: None)
+        _wait_for_snapshot(stack_instance.folder / "processor.json")
         yield World(stack_instance)
+
+
+def _wait_for_snapshot(status: Path) -> None:
+    """What is committed before the snapshot is read comes as its rows, not as a transaction."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        lanes = orjson.loads(status.read_bytes()) if status.exists() else {}
+        if lanes and all(lane["snapshot_published"] for lane in lanes.values()):
+            return
+        time.sleep(0.3)
+    pytest.fail("the initial snapshot is not published after 60 s")
 
 
 NONE = {"warehouse": 0, "oa": 0}
@@ -222,3 +237,49 @@ def test_the_capture_users_cannot_write(world: World) -> None:
         for statement in ("DELETE FROM oa.hrmresource", "CREATE TABLE oa.t (i int)"):
             with pytest.raises(pymysql.err.OperationalError, match="denied"):
                 cursor.execute(statement)
+
+
+def test_a_recording_replayed_twice_gives_what_the_live_targets_hold(
+    world: World, tmp_path: Path
+) -> None:
+    world.settle()
+    recording = tmp_path / "lanes.zst"
+    _tongbu(world, "record", str(recording))
+    live = orjson.loads(_tongbu(world, "checksum", "--json"))["targets"]
+
+    for _ in range(2):
+        _tongbu(world, "replay", str(recording))
+        report = orjson.loads((run_folder() / "reports" / "replay.json").read_bytes())
+        assert report["targets"] == live
+
+
+def test_a_changed_mapping_is_tried_on_a_recording_without_touching_what_is_live(
+    world: World, tmp_path: Path
+) -> None:
+    recording, changed = tmp_path / "lanes.zst", tmp_path / "declarations"
+    _tongbu(world, "record", str(recording))
+    for folder in ("mappings", "rules"):
+        shutil.copytree(ROOT / "streams" / folder, changed / folder)
+    mapping = changed / "mappings" / "u8" / "customer.yaml"
+    mapping.write_text(
+        mapping.read_text(encoding="utf-8").replace("phone: cCusPhone", "phone: {const: hidden}"),
+        encoding="utf-8",
+    )
+    live = orjson.loads(_tongbu(world, "checksum", "--json"))["targets"]
+
+    _tongbu(world, "replay", str(recording), "--declarations", str(changed))
+
+    report = orjson.loads((run_folder() / "reports" / "replay.json").read_bytes())
+    assert report["targets"]["warehouse"]["checksum"] != live["warehouse"]["checksum"]
+    assert report["targets"]["warehouse"]["rows"] == live["warehouse"]["rows"]
+    assert orjson.loads(_tongbu(world, "checksum", "--json"))["targets"] == live
+
+
+def _tongbu(world: World, *arguments: str) -> str:
+    command = [sys.executable, "-m", "tongbu.cli", *arguments]
+    environment = {**world.environment, "TONGBU_INSTANCE": world.instance.name}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
