@@ -10,18 +10,12 @@ from typing import Any
 
 import msgspec
 import orjson
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    Producer,
-    TopicCollection,
-    TopicPartition,
-)
+from confluent_kafka import Producer, TopicCollection
 
 from schemas import control
 from schemas.declarations import to_bundle
 from schemas.errors import TongbuError
+from tongbu import topics
 from tongbu.deploy import captured
 from tongbu.deploy.connectors import common_settings
 from tongbu.deploy.deployment import Change, Deployment
@@ -106,29 +100,14 @@ def declarations(deployment: Deployment, source: str) -> control.Declarations | 
 
 def read(deployment: Deployment, source: str) -> Known:
     """Read the last control records of a lane log."""
-    known = Known()
-    consumer = Consumer(
-        {
-            "bootstrap.servers": deployment.bootstrap,
-            "group.id": "tongbu-deploy",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
-    consumer.assign([TopicPartition(deployment.lane_topic(source), 0, OFFSET_BEGINNING)])
-    try:
-        while True:
-            for message in consumer.consume(10_000, 0.5):
-                if message.error() is not None:
-                    if message.error().code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name for it
-                        return known
-                    raise TongbuError(f"lane log of {source}: {message.error()}")
-                known.started = True
-                if control.is_control(message.key()):
-                    _note(known, control.decode(message.value()))
-    finally:
-        consumer.close()
+    known, topic = Known(), deployment.lane_topic(source)
+    start = topics.starts(deployment.bootstrap, [topic])[topic, 0]
+    end = topics.ends(deployment.bootstrap, [topic])[topic, 0]
+    known.started = end > 0
+    for message in topics.read(deployment.bootstrap, topic, 0, start, end):
+        if control.is_control(message.key()):
+            _note(known, control.decode(message.value()))
+    return known
 
 
 def _note(known: Known, record: control.ControlRecord) -> None:
