@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -29,12 +29,23 @@ _FAMILIES = (
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
+_LAST_DAY = date.max.toordinal()
+#: Microseconds of the years 1 to 9999 in UTC: what readers of Avro and databases can hold.
+_FIRST, _LAST = (
+    (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+    for moment in (datetime.min, datetime.max)
+)
 _SCALE, _INTEGER_DIGITS = 10, 28
-_PLAIN_DECIMAL = re.compile(r"-?\d{1,28}(\.\d{1,10})?").fullmatch
+#: Decimals are computed in this context: the default one rounds at 28 digits without a word.
+EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
+_PLACES = Decimal((0, (1,), -_SCALE))
+_PLAIN_DECIMAL = re.compile(r"-?\d{1,28}(\.\d{1,10})?", re.ASCII).fullmatch
 
 
 def family(column_type: str) -> str | None:
     """Give the family of a column's type as the catalog spells it; None where no field can be made of it."""
+    if column_type.endswith("[]"):
+        return None
     plain = column_type.removesuffix(" unsigned").lower()
     return next((name for name, pattern in _FAMILIES if pattern.match(plain)), None)
 
@@ -78,18 +89,22 @@ def to_decimal(value: Any) -> Decimal:
     """Give an exact decimal(38,10); raise ValueError on NaN, infinity, and what needs more digits."""
     if type(value) is str and _PLAIN_DECIMAL(value):
         return Decimal(value)  # nearly all of them, at a third of the cost
+    if type(value) not in (str, int, float):
+        raise ValueError(f"a {type(value).__name__}, expected a number")
     try:
-        number = Decimal(value) if isinstance(value, str | int) else Decimal(repr(value))
+        number = Decimal(repr(value) if isinstance(value, float) else value)
     except InvalidOperation as error:
         raise ValueError("not a number") from error
     if not number.is_finite():
         raise ValueError("NaN or infinity")
-    _, digits, exponent = number.as_tuple()
-    if -int(exponent) > _SCALE and number != round(number, _SCALE):
-        raise ValueError("more than 10 decimal places")
-    if len(digits) + int(exponent) > _INTEGER_DIGITS:
+    if number.adjusted() >= _INTEGER_DIGITS:
         raise ValueError("more than 28 integer digits")
-    return number if -int(exponent) <= _SCALE else round(number, _SCALE)
+    if number.as_tuple().exponent >= -_SCALE:  # type: ignore[operator]
+        return number
+    try:
+        return number.quantize(_PLACES, context=EXACT)
+    except Inexact as error:
+        raise ValueError("more than 10 decimal places") from error
 
 
 def _to_boolean(value: Any) -> bool:
@@ -102,16 +117,32 @@ def _text_to_days(value: Any) -> int:
     return date.fromisoformat(value).toordinal() - _EPOCH_DAY
 
 
+def _to_days(value: Any) -> int:
+    if type(value) is not int or not 1 <= value + _EPOCH_DAY <= _LAST_DAY:
+        raise ValueError("no day of the years 1 to 9999")
+    return value
+
+
+def _representable(micros: int) -> int:
+    if not _FIRST <= micros <= _LAST:
+        raise ValueError("outside the years 1 to 9999 in UTC")
+    return micros
+
+
 def _instant(value: Any) -> int:
     moment = datetime.fromisoformat(value)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return _representable((moment - _EPOCH) // timedelta(microseconds=1))
 
 
 def _timestamp_text(value: Any) -> str:
     """Spell a zone-less timestamp, which comes as microseconds 'as if UTC', the way the source shows it."""
     if type(value) is not int:
         raise ValueError(f"a {type(value).__name__}, expected int")
-    return (_EPOCH + timedelta(microseconds=value)).replace(tzinfo=None).isoformat(" ")
+    return (
+        (_EPOCH + timedelta(microseconds=_representable(value))).replace(tzinfo=None).isoformat(" ")
+    )
 
 
 _int, _text = _exactly(int), _exactly(str)
@@ -130,7 +161,7 @@ CONVERSIONS: dict[tuple[str | None, str], Convert] = {
     ("boolean", "boolean"): _to_boolean,
     ("decimal", "decimal"): to_decimal,
     ("float", "decimal"): to_decimal,
-    ("date", "date"): _int,
+    ("date", "date"): _to_days,
     ("timestamp", "local"): _timestamp_text,
     ("timestamptz", "timestamp-micros"): _instant,
 }
@@ -143,6 +174,14 @@ def zone(name: str) -> ZoneInfo:
 
 
 def local_time(text: str, zone_name: str) -> dict[str, Any]:
-    """Make a LocalTime: the instant in UTC microseconds, and the source's own text."""
-    moment = datetime.fromisoformat(text).replace(tzinfo=zone(zone_name))
-    return {"at": (moment - _EPOCH) // timedelta(microseconds=1), "text": text}
+    """
+    Make a LocalTime: the instant in UTC microseconds, and the source's own text.
+
+    Raise ValueError where the text is no date and time, brings a zone of its own, or lies outside the years
+    1 to 9999 in UTC.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is not None:
+        raise ValueError("a time with a zone of its own")
+    at = (moment.replace(tzinfo=zone(zone_name)) - _EPOCH) // timedelta(microseconds=1)
+    return {"at": _representable(at), "text": text}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 from schemas import expressions as form
@@ -18,7 +19,15 @@ from schemas.errors import TongbuError
 from schemas.expressions import Expression
 from streams.errors import RecordError
 from streams.records import Row
-from streams.stages.convert import avro_kind, converter, family, local_time, optional, to_decimal
+from streams.stages.convert import (
+    EXACT,
+    avro_kind,
+    converter,
+    family,
+    local_time,
+    optional,
+    to_decimal,
+)
 
 Evaluate = Callable[["Aggregate"], Any]
 
@@ -352,15 +361,22 @@ def _sum(expression: form.Sum, avro_type: Any, scope: Scope) -> Evaluate:
         if not values:
             return nothing
         if not isinstance(values[0], dict):
-            return sum(values, Decimal(0))
+            return _total(expression, values)
         if len({value["currency"] for value in values}) > 1:
             raise RecordError(
                 "map", "mixed-currencies", f"the lines of `{expression.sum}` differ in currency"
             )
-        total = sum((value["amount"] for value in values), Decimal(0))
-        return {"amount": to_decimal(str(total)), "currency": values[0]["currency"]}
+        total = _total(expression, [value["amount"] for value in values])
+        return {"amount": total, "currency": values[0]["currency"]}
 
     return evaluate
+
+
+def _total(expression: form.Sum, values: list[Decimal]) -> Decimal:
+    try:
+        return to_decimal(str(reduce(EXACT.add, values, Decimal(0))))
+    except ValueError as error:
+        raise RecordError("map", "conversion", f"sum of `{expression.sum}`: {error}") from error
 
 
 def _each(expression: form.Each, avro_type: Any, scope: Scope) -> Evaluate:
