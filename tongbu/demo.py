@@ -38,7 +38,7 @@ from tongbu.progress import Steps
 from tongbu.stack import lifecycle
 from tongbu.stack.display import Progress
 
-RATE, SECONDS, WARM_UP_SECONDS = 100, 22, 20
+RATE, SECONDS, WARM_UP_SECONDS = 100, 22, 40
 
 #: The target that takes every entity of both sources.
 WHOLE = "warehouse"
