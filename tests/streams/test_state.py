@@ -1,0 +1,130 @@
+"""The state of a lane against a model: what is read is what was written, committed or not."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from streams.state import State, join
+
+TABLES = ("a", "ab", "b")
+#: Few keys, some of them prefixes of others, so that operations meet.
+KEYS = st.sampled_from(
+    [join("img", table, key) for table in TABLES for key in ["1", "10", "2", "Z", "单"]]
+)
+PREFIXES = st.sampled_from([join("img", table, "") for table in TABLES] + [b"img\0", b"none\0"])
+AFTER = st.sampled_from([b"", b"1", b"10", b"15", b"2", "单".encode(), b"\xff"])
+VALUES = st.one_of(
+    st.integers(0, 9),
+    st.just([]),
+    st.just(False),
+    st.just(""),
+    st.dictionaries(st.text(), st.text()),
+)
+
+
+class AgainstModel(RuleBasedStateMachine):
+    """`seen` is what a reader must see, `durable` what must survive the end of the process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.state = State(self.folder)
+        self.seen: dict[bytes, Any] = {}
+        self.durable: dict[bytes, Any] = {}
+        self.position: int | None = None
+
+    @rule(key=KEYS, value=VALUES)
+    def put(self, key: bytes, value: Any) -> None:
+        self.state.put(key, value)
+        self.seen[key] = value
+
+    @rule(key=KEYS)
+    def remove(self, key: bytes) -> None:
+        self.state.put(key, None)
+        self.seen.pop(key, None)
+
+    @rule(step=st.integers(1, 2**40))
+    def commit(self, step: int) -> None:
+        self.position = (self.position or 0) + step
+        self.state.commit(self.position)
+        self.durable = dict(self.seen)
+
+    @rule()
+    def discard(self) -> None:
+        self.state.discard()
+        self.seen = dict(self.durable)
+
+    @rule()
+    def lose_what_is_not_committed(self) -> None:
+        self.state.close()
+        self.state = State(self.folder)
+        self.seen = dict(self.durable)
+
+    @rule(key=KEYS)
+    def get(self, key: bytes) -> None:
+        assert self.state.get(key) == self.seen.get(key)
+
+    @rule(prefix=PREFIXES, after=AFTER, limit=st.none() | st.integers(1, 6))
+    def scan(self, prefix: bytes, after: bytes, limit: int | None) -> None:
+        expected = [
+            (key, value)
+            for key, value in sorted(self.seen.items())
+            if key.startswith(prefix) and (not after or key > prefix + after)
+        ]
+        assert self.state.scan(prefix, after, limit) == expected[:limit]
+
+    @invariant()
+    def position_is_that_of_the_last_commit(self) -> None:
+        assert self.state.position == self.position
+
+    def teardown(self) -> None:
+        self.state.close()
+        shutil.rmtree(self.folder)
+
+
+TestStateAgainstAModel = AgainstModel.TestCase
+TestStateAgainstAModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_pages_of_a_scan_that_goes_on_after_the_last_key_give_every_entry_once(
+    tmp_path: Path,
+) -> None:
+    state, prefix = State(tmp_path), join("img", "t", "")
+    for number in range(50):
+        state.put(prefix + b"%03d" % number, number)
+        if number == 30:
+            state.commit(1)
+    for number in range(0, 50, 7):
+        state.put(prefix + b"%03d" % number, None)
+
+    found: list[int] = []
+    after = b""
+    while page := state.scan(prefix, after, limit=4):
+        found += [value for _, value in page]
+        after = page[-1][0].removeprefix(prefix)
+
+    assert found == [number for number in range(50) if number % 7]
+
+
+def test_a_table_whose_name_begins_with_anothers_is_another(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.put(join("img", "order", "1"), "order")
+    state.put(join("img", "order_line", "1"), "line")
+
+    assert [value for _, value in state.scan(join("img", "order", ""))] == ["order"]
+
+
+def test_a_fresh_state_has_no_position_and_a_committed_one_keeps_it(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    assert state.position is None
+    state.commit(0)
+    state.close()
+
+    assert State(tmp_path).position == 0
