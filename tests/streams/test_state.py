@@ -109,6 +109,7 @@ def test_pages_of_a_scan_that_goes_on_after_the_last_key_give_every_entry_once(
     while page := state.scan(prefix, after, limit=4):
         found += [value for _, value in page]
         after = page[-1][0].removeprefix(prefix)
+        assert len(found) <= 50, "the same page again"
 
     assert found == [number for number in range(50) if number % 7]
 
