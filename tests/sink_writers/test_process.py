@@ -139,12 +139,12 @@ class Pipeline:
 
     def state(self) -> dict[str, tuple[str, list[str]]]:
         """Order -> its code and the product names of its lines."""
-        found: dict[str, tuple[str, list[str]]] = {}
-        for row in targets.read_rows(self.binding, self.catalog, "sales_order"):
-            found[row["id"]] = (row["code"], [])
+        # Lines first: the two reads are two transactions, and an order may arrive between them.
+        lines: dict[str, list[str]] = {}
         for row in targets.read_rows(self.binding, self.catalog, "sales_order_line"):
-            found[row["sales_order_id"]][1].append(row["product_name"])
-        return found
+            lines.setdefault(row["sales_order_id"], []).append(row["product_name"])
+        orders = targets.read_rows(self.binding, self.catalog, "sales_order")
+        return {row["id"]: (row["code"], lines.get(row["id"], [])) for row in orders}
 
     def close(self) -> None:
         for process in self.processes:

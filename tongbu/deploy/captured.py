@@ -48,29 +48,31 @@ def read(name: str, source: Source, dsn: str, tables: list[str]) -> CapturedSche
     return CapturedSchema(
         source=name,
         database=source.database,
-        tables=tuple(_table(name, table, columns, keys) for table in tables),
+        tables=tuple(_table(name, source, table, columns, keys) for table in tables),
     )
 
 
-def _table(source: str, table: str, columns: list[Any], keys: list[Any]) -> Table:
+def _table(name: str, source: Source, table: str, columns: list[Any], keys: list[Any]) -> Table:
     own = [
-        Column(name=name, type=type_, nullable=bool(null))
-        for of, name, type_, null in columns
+        Column(name=column, type=type_, nullable=bool(null))
+        for of, column, type_, null in columns
         if of == table
     ]
     if not own:
         raise TongbuError(
-            f"source {source}: there is no table `{table}`",
+            f"source {name}: there is no table `{table}`",
             "Correct the mapping that reads it (names are case-sensitive), or create the table.",
         )
-    key = tuple(name for of, name in keys if of == table)
-    schema, _, name = table.partition(".")
+    key = tuple(column for of, column in keys if of == table)
+    schema, _, plain = table.partition(".")
     if not key:
+        quote = '"' if source.database == "postgresql" else "`"
+        quoted = ".".join(f"{quote}{part}{quote}" for part in (schema, plain))
         raise TongbuError(
-            f"source {source}: table `{table}` has no primary key: once published, its own UPDATEs would fail",
-            f'Ask its DBA for a primary key, e.g. ALTER TABLE "{schema}"."{name}" ADD PRIMARY KEY (...).',
+            f"source {name}: table `{table}` has no primary key: once published, its own UPDATEs would fail",
+            f"Ask its DBA for a primary key, e.g. ALTER TABLE {quoted} ADD PRIMARY KEY (...).",
         )
-    return Table(schema=schema, name=name, columns=tuple(own), key=key)
+    return Table(schema=schema, name=plain, columns=tuple(own), key=key)
 
 
 def _postgresql(source: str, dsn: str, tables: list[str]) -> tuple[list[Any], list[Any]]:

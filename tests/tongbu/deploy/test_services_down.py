@@ -43,3 +43,32 @@ def test_a_command_names_the_service_that_is_down(
     assert done.returncode == 2
     assert named in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "address", "named"),
+    [
+        ("KAFKA_BOOTSTRAP", "127.0.0.1:1", "Kafka at 127.0.0.1:1 does not answer"),
+        ("REGISTRY_URL", "http://127.0.0.1:1", "registry at http://127.0.0.1:1 does not answer"),
+        (
+            "CONNECT_URL",
+            "http://127.0.0.1:1",
+            "Kafka Connect at http://127.0.0.1:1 does not answer",
+        ),
+    ],
+)
+def test_plan_names_the_one_service_that_is_down_among_those_that_are_up(
+    variable: str, address: str, named: str, stack: dict[str, str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tongbu.cli", "plan"],
+        env={**os.environ, **stack, variable: address},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
