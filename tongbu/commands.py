@@ -20,7 +20,6 @@ from tongbu.stack.commands import InstanceName
 
 if TYPE_CHECKING:
     from tongbu.lane_files import Recorded
-    from tongbu.reconcile import Report
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
@@ -28,6 +27,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 def reconcile(instance: InstanceName = "default", as_json: AsJson = False) -> None:
     """Compare every mapped row of the sources with every target; meant for a quiet moment. Exit code 1 on a difference."""
     from tongbu import reconcile as reconciliation
+    from tongbu import reports
 
     environment = _environment(instance)
     with Steps(Console(stderr=True)) as steps:
@@ -36,7 +36,7 @@ def reconcile(instance: InstanceName = "default", as_json: AsJson = False) -> No
     if as_json:
         _print_json(report.as_json())
     else:
-        show_parity(report, Console())
+        reports.show_parity(report, Console())
     if not report.holds:
         raise typer.Exit(1)
 
@@ -100,6 +100,7 @@ def replay(
     from tongbu.reconcile import relational_bindings
     from tongbu.replay import Replay
     from tongbu.replay_log import declared_in
+    from tongbu.reports import write_report
 
     if (file is None) == (since is None):
         raise TongbuError("say what to replay", "Give a FILE, or --since TIME.")
@@ -151,32 +152,6 @@ def _admins(instance: str) -> dict[str, str]:
         return {kind: os.environ[name] for kind, name in names.items() if name in os.environ}
     local = Instance.load(instance)
     return {"postgresql": local.postgres_admin_dsn(), "mariadb": local.mariadb_admin_dsn()}
-
-
-def write_report(file: Path, content: dict[str, Any]) -> None:
-    """Write a report for programs."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def show_parity(report: Report, console: Console) -> None:
-    """Print what came of a reconciliation."""
-    table = Table("target", "rows", "mismatches", box=None, header_style="bold")
-    for name, parity in report.targets.items():
-        style = "red" if parity.mismatches else "green"
-        table.add_row(name, f"{parity.rows:,}", f"[{style}]{parity.mismatches:,}[/]")
-    console.print(table)
-    for name, parity in report.targets.items():
-        for each in parity.first:
-            key = ", ".join(map(str, each.key))
-            columns = f": {', '.join(each.columns)}" if each.columns else ""
-            console.print(f"  {name} {each.table} \\[{key}] {each.what}{columns}", highlight=False)
-    for entity, ids in report.set_apart.items():
-        for id_, why in ids.items():
-            console.print(f"  set apart: {entity} {id_} ({why})", highlight=False)
-    for entity, fields in report.late.items():
-        note = f"as of the last change, not compared: {entity} {', '.join(fields)}"
-        console.print(f"[dim]{note}[/]", highlight=False)
 
 
 def _show_contents(found: dict[str, dict[str, Any]]) -> None:

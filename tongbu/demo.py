@@ -26,7 +26,6 @@ from sink_writers import bindings
 from streams.in_force import InForce
 from tongbu import demo_sample, reconcile, topics
 from tongbu.accounting import TRANSACTIONS, Account
-from tongbu.commands import show_parity, write_report
 from tongbu.dead_letters import open_letters
 from tongbu.demo_load import Measured, warm_up
 from tongbu.demo_view import LoadView
@@ -35,6 +34,7 @@ from tongbu.deploy.deployment import Deployment
 from tongbu.instance import Instance, run_folder
 from tongbu.latency import STAGES, by_stage
 from tongbu.progress import Steps
+from tongbu.reports import show_parity, write_report
 from tongbu.stack import lifecycle
 from tongbu.stack.display import Progress
 
