@@ -53,5 +53,6 @@ class Steps:
         yield advance
         self._bars.update(task, total=done, completed=done)
         if not self._console.is_terminal:
-            took = f"{what}: {done:,}  {time.monotonic() - began:.1f} s"
+            counted = f": {done:,}" if done else ""
+            took = f"{what}{counted}  {time.monotonic() - began:.1f} s"
             self._console.print(took, highlight=False, soft_wrap=True)

@@ -22,6 +22,14 @@ _LINE = """INSERT INTO "SO_SODetails" ("AutoID", "iSOsID", "ID", "cSOCode", "iRo
  "iNum", "cUnitID", "iQuotedPrice", "iUnitPrice", "iTaxUnitPrice", "iMoney", "iTax", "iSum", "iNatMoney", "iNatTax",
  "iNatSum", "iTaxRate", "dPreDate", "iFHQuantity")
  VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0)"""
+#: A corrected price moves every amount of the line that follows from it, in both currencies.
+_PRICE = """UPDATE "SO_SODetails" d SET "iUnitPrice" = %(price)s, "iTaxUnitPrice" = round(%(price)s * (1 + %(tax_rate)s / 100), 6),
+ "iMoney" = net, "iTax" = tax, "iSum" = net + tax, "iNatMoney" = round(net * rate, 4), "iNatTax" = round(tax * rate, 4),
+ "iNatSum" = round(net * rate, 4) + round(tax * rate, 4)
+ FROM (SELECT "AutoID", rate, net, round(net * %(tax_rate)s / 100, 4) AS tax
+   FROM (SELECT l."AutoID", h."iExchRate" AS rate, round(l."iQuantity" * %(price)s, 4) AS net
+     FROM "SO_SODetails" l JOIN "SO_SOMain" h USING ("ID") WHERE "ID" = %(id)s AND "iRowNo" = 1) AS priced) AS taxed
+ WHERE taxed."AutoID" = d."AutoID" AND d."iRowNo" = 1"""
 _STOCK = 'UPDATE "CurrentStock" SET "iQuantity" = "iQuantity" + %s, "fOutQuantity" = %s WHERE "AutoID" = %s'
 
 
@@ -165,11 +173,11 @@ class Erp:
             return self._new_order()
         order, code = self._random.choice(self._drafts)
         price = Decimal(self._random.randrange(100, 500_000)) / 10_000
-        sql = """UPDATE "SO_SODetails" SET "iUnitPrice" = %(price)s, "iMoney" = round("iQuantity" * %(price)s, 4),
- "iTax" = round(round("iQuantity" * %(price)s, 4) * 0.13, 4),
- "iSum" = round("iQuantity" * %(price)s, 4) + round(round("iQuantity" * %(price)s, 4) * 0.13, 4)
- WHERE "ID" = %(id)s AND "iRowNo" = 1"""
-        return "correct_price", code, [(sql, {"price": price, "id": order})]
+        return (
+            "correct_price",
+            code,
+            [(_PRICE, {"price": price, "tax_rate": _TAX_RATE, "id": order})],
+        )
 
     def _close_order(self) -> tuple[str, str, list[tuple[str, Any]]]:
         order = self._take(self._drafts)

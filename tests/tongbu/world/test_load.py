@@ -97,6 +97,22 @@ def test_every_commit_that_a_load_reports_is_journalled_under_the_sources_own_id
     assert _not_committed(stack, lines) == []
 
 
+def test_every_line_of_an_order_adds_up_in_both_currencies_also_after_a_price_correction(
+    stack: dict[str, str], tmp_path: Path
+) -> None:
+    summary = play({**stack, "TONGBU_DATA": str(tmp_path)}, rate=200, transactions=200, seed=43)
+
+    with psycopg.connect(stack["ERP_DSN"]) as erp:
+        wrong = erp.execute(
+            """SELECT count(*) FROM "SO_SODetails" d JOIN "SO_SOMain" h USING ("ID")
+                WHERE d."iMoney" <> round(d."iQuantity" * d."iUnitPrice", 4) OR d."iSum" <> d."iMoney" + d."iTax"
+                   OR d."iNatMoney" <> round(d."iMoney" * h."iExchRate", 4) OR d."iNatSum" <> d."iNatMoney" + d."iNatTax"
+                   OR d."iTaxUnitPrice" <> round(d."iUnitPrice" * 1.13, 6)"""
+        ).fetchone()
+    assert summary.kinds["correct_price"] > 0
+    assert wrong == (0,)
+
+
 def _not_committed(stack: dict[str, str], lines: list[dict[str, Any]]) -> list[str]:
     with psycopg.connect(stack["ERP_DSN"]) as erp:
         sql = "SELECT pg_xact_status(%s::xid8)"
