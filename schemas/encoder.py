@@ -3,7 +3,8 @@ A compiled Avro encoder for the processor's hot path, in Confluent's wire format
 
 fastavro looks at the value to find the branch of a union, by validating it against each; our unions are all
 "null or T". Encoding an order of ten lines takes a third of the time with the closures made here
-(docs/performance.md). Same bytes as fastavro: tests/schemas/test_encoder.py compares them. Times are integers here.
+(docs/performance.md). Same bytes as fastavro (which spends a byte more on a decimal of -128, -32768 …):
+tests/schemas/test_encoder.py compares them. Times are integers here.
 
 Avro 1.12 specification, binary encoding: https://avro.apache.org/docs/1.12.0/specification/#binary-encoding
 """

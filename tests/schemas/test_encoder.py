@@ -10,15 +10,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.catalog import Catalog
-from schemas.codec import encode
+from schemas.codec import Decoder, encode
 from schemas.encoder import compile_encoder
 from streams.in_force import expand
 
 CATALOG = Catalog.load()
 ENCODERS = {schema.topic: compile_encoder(7, schema.schema) for schema in CATALOG.all()}
-DECIMALS = st.decimals(min_value=-(10**27), max_value=10**27, places=10) | st.sampled_from(
-    [Decimal("1E+3"), Decimal("-0")]
-)
+
+
+def fastavro_adds_a_byte(value: Decimal) -> bool:
+    """It writes -128, -32768 … in one byte more than they need."""
+    number = int(value.scaleb(10))
+    return number < 0 and number.bit_length() // 8 != (~number).bit_length() // 8
+
+
+DECIMALS = st.decimals(min_value=-(10**27), max_value=10**27, places=10).filter(
+    lambda value: not fastavro_adds_a_byte(value)
+) | st.sampled_from([Decimal("1E+3"), Decimal("-0")])
 PLAIN: dict[str, st.SearchStrategy[Any]] = {
     "string": st.text(),
     "bytes": st.binary(),
@@ -100,6 +108,19 @@ RECORD = {
 def test_a_value_that_does_not_fit_is_refused(value: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError, KeyError, ArithmeticError, AttributeError)):
         compile_encoder(1, RECORD)(value)
+
+
+@pytest.mark.parametrize("number", [127, 128, -128, -129, 32767, -32768, -32769])
+def test_a_decimal_takes_the_fewest_bytes_and_is_read_by_fastavro(number: int) -> None:
+    value = {"n": 1, "e": "a", "d": Decimal(number).scaleb(-2)}
+
+    encoded = compile_encoder(1, RECORD)(value)
+
+    fewest = next(
+        size for size in (1, 2, 3) if -(2 ** (8 * size - 1)) <= number < 2 ** (8 * size - 1)
+    )
+    assert encoded[7] == 2 * fewest
+    assert Decoder(lambda _: RECORD).decode(encoded) == value
 
 
 def test_a_missing_optional_field_gets_its_default() -> None:
