@@ -39,6 +39,14 @@ def stack_instance() -> Iterator[Instance]:
 
 
 @pytest.fixture(scope="session")
+def mysql_dsn(stack_instance: Instance) -> str:
+    """The stack's MySQL server, as root; it starts when the first test asks for it."""
+    with Progress(Console(stderr=True)) as progress:
+        lifecycle.up(stack_instance, progress, with_pipeline=False, extras=["mysql"])
+    return stack_instance.mysql_admin_dsn()
+
+
+@pytest.fixture(scope="session")
 def stack(stack_instance: Instance) -> dict[str, str]:
     """The environment of the stack's processes: KAFKA_BOOTSTRAP, ERP_DSN …"""
     return stack_instance.environment()

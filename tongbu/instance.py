@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -33,6 +34,7 @@ class Ports:
 
     postgres: int = 15432
     mariadb: int = 13306
+    mysql: int = 13307
     kafka: int = 19092
     controller: int = 19093
     connect: int = 18083
@@ -55,6 +57,7 @@ class Secrets:
 
     postgres: str
     mariadb: str
+    mysql: str
     erp: str
     oa: str
     warehouse: str
@@ -134,6 +137,10 @@ class Instance:
         """Return the DSN of MariaDB's root."""
         return self._mariadb("root", self.secrets.mariadb, "mysql")
 
+    def mysql_admin_dsn(self) -> str:
+        """Return the DSN of MySQL's root; the server runs only where it was asked for (`up --with mysql`)."""
+        return f"mysql://root:{self.secrets.mysql}@{HOST}:{self.ports.mysql}/mysql"
+
     def _postgres(self, user: str, password: str, database: str) -> str:
         return f"postgresql://{user}:{password}@{HOST}:{self.ports.postgres}/{database}"
 
@@ -156,22 +163,32 @@ def run_folder() -> Path:
 def _ports(name: str, folder: Path) -> Ports:
     file = folder / "instance.json"
     if file.exists():
-        return Ports(**json.loads(file.read_text())["ports"])
+        return _complete(json.loads(file.read_text())["ports"])
     ports = Ports() if name == "default" else _free_block(folder.parent)
     file.write_text(json.dumps({"name": name, "ports": asdict(ports)}, indent=2) + "\n")
     return ports
 
 
 def _free_block(run: Path) -> Ports:
-    taken = {Ports(**json.loads(file.read_text())["ports"]) for file in run.glob("*/instance.json")}
-    for number in range(1, _BLOCKS):
-        ports = Ports.block(number)
+    taken = {
+        _complete(json.loads(file.read_text())["ports"]) for file in run.glob("*/instance.json")
+    }
+    # Each checkout begins somewhere else: two that start at once would both find the same block free.
+    first = zlib.crc32(os.fsencode(run))
+    for number in range(_BLOCKS - 1):
+        ports = Ports.block(1 + (first + number) % (_BLOCKS - 1))
         if ports not in taken and ports.free():
             return ports
     raise TongbuError(
         f"no free block of ports below {Ports.block(_BLOCKS)}",
         "Purge instances that are no longer needed: tongbu down --purge --instance NAME",
     )
+
+
+def _complete(kept: dict[str, int]) -> Ports:
+    """Return the ports of a file that an older version may have written: what it lacks is of the same block."""
+    block = Ports.block((kept["postgres"] - Ports.postgres) // _STEP)
+    return Ports(**(asdict(block) | kept))
 
 
 def _secrets(folder: Path) -> Secrets:

@@ -36,6 +36,8 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             ROOT / "docker/compose.yaml",
             "--env-file",
             passwords,
+            "--profile",
+            "*",
             "config",
             "--format",
             "json",
@@ -76,6 +78,7 @@ def test_published_ports_are_the_native_ones_on_loopback(composed: dict[str, Any
     assert published == {
         "postgres": ("127.0.0.1", ports.postgres),
         "mariadb": ("127.0.0.1", ports.mariadb),
+        "mysql": ("127.0.0.1", ports.mysql),
         "kafka": ("127.0.0.1", ports.kafka),
         "registry": ("127.0.0.1", ports.registry),
         "connect": ("127.0.0.1", ports.connect),

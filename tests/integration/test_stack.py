@@ -17,6 +17,7 @@ import pymysql
 import pytest
 from rich.console import Console
 
+from tongbu.deploy.captured import mysql_arguments
 from tongbu.instance import Instance
 from tongbu.stack import lifecycle
 from tongbu.stack.display import Progress
@@ -53,6 +54,15 @@ def test_all_servers_are_ready_after_up(instance: Instance) -> None:
     assert {name: state.state for name, state in _states(instance).items()} == dict.fromkeys(
         SERVERS, "ready"
     )
+
+
+def test_mysql_is_there_when_it_is_asked_for(instance: Instance, mysql_dsn: str) -> None:
+    with pymysql.connect(**mysql_arguments(mysql_dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT @@version, @@gtid_mode, @@binlog_row_image")
+
+        version, *capture = cursor.fetchone() or ()
+    assert version.startswith("8.0")
+    assert capture == ["ON", "FULL"]
 
 
 def test_a_second_up_starts_nothing(instance: Instance) -> None:

@@ -41,6 +41,27 @@ def test_a_block_with_a_taken_port_is_left_alone(monkeypatch: pytest.MonkeyPatch
     assert free != Ports()
 
 
+def test_instances_of_several_checkouts_that_start_at_once_get_other_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = set()
+    for checkout in ("a", "b", "c", "d", "e"):
+        monkeypatch.setenv("TONGBU_RUN", str(tmp_path / checkout))
+        ports.add(Instance.load("test").ports)
+
+    assert len(ports) > 1
+
+
+def test_ports_that_an_older_version_did_not_know_are_of_the_same_block(tmp_path: Path) -> None:
+    ports = Instance.load("x").ports
+    file = tmp_path / "x/instance.json"
+    kept = json.loads(file.read_text())
+    del kept["ports"]["mysql"]
+    file.write_text(json.dumps(kept))
+
+    assert Instance.load("x").ports == ports
+
+
 def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     Instance.load("x")
 

