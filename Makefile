@@ -21,6 +21,10 @@ down: $(READY) ## Stop what `make up` or `make demo` has started
 purge: $(READY) ## The same, and remove the instance's folder with all data
 	@$(BIN)/tongbu down --purge
 
+##@ Try it hard
+faults: $(READY) ## ROUNDS=n: kill, freeze and stop processes under load, then compare with a clean run
+	@$(BIN)/python -m bench.faults $(if $(ROUNDS),--rounds $(ROUNDS))
+
 ##@ Record and replay
 record: $(READY) ## FILE=F: write the lane logs to a file
 	@$(BIN)/tongbu record "$(FILE)"
@@ -53,4 +57,4 @@ $(READY): requirements.lock requirements-jdk.lock pyproject.toml docker/native/b
 	@docker/native/bootstrap
 	@touch $@
 
-.PHONY: demo up apply status down purge record replay setup lint format check test lock help
+.PHONY: demo up apply status down purge faults record replay setup lint format check test lock help

@@ -129,7 +129,7 @@ class Processor:
                 log.error("lane stopped", source=owned.lane.source, why=str(error))
                 return
             await self._delivered()
-            owned.lane.checkpoint_open()
+            owned.lane.end_batch()
             owned.state.commit(records[-1].offset + 1)
 
     def _run(self, owned: OwnedLane, records: list[Any]) -> None:
@@ -211,7 +211,7 @@ class Processor:
 
 def build(settings: Settings, name: str) -> Any:
     """Give the Faust app of a processor."""
-    sources = load_sources()
+    sources = load_sources(settings.tongbu_sources)
     processor = Processor(settings, sources)
     topics = {f"{settings.tongbu_namespace}cdc.{source}" for source in sources}
     session = settings.tongbu_session_seconds
@@ -265,7 +265,10 @@ def run(name: str = "main") -> None:
 
 
 def _wait_for_lanes(settings: Settings) -> None:
-    wanted = {f"{settings.tongbu_namespace}cdc.{source}" for source in load_sources()}
+    wanted = {
+        f"{settings.tongbu_namespace}cdc.{source}"
+        for source in load_sources(settings.tongbu_sources)
+    }
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
     pause = 0.5
     while True:

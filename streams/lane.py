@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from schemas import control, lane_offset
 from schemas.errors import TongbuError
 from streams.errors import LaneStopped, RecordError
+from streams.held import Held
 from streams.in_force import InForce, compile_in_force
 from streams.pipeline import Turn
 from streams.records import (
     Change,
     LaneRecord,
     Output,
-    Position,
     SnapshotCompleted,
     SourceTransaction,
 )
@@ -34,13 +33,10 @@ from streams.stages.encode import (
     entity_outputs,
     transaction_outputs,
 )
-from streams.state import State, join
-from streams.transactions import Assembler, Open
+from streams.state import State
 
 _LANE, _DECLARATIONS, _CAPTURED = b"sys\0lane", b"sys\0declarations", b"sys\0captured"
-_ASSEMBLER, _QUEUE = b"sys\0assembler", b"sys\0queue"
-_PUBLISHED = b"sys\0published"
-_ROWS, _ENDED, _FILL = b"row\0", b"end\0", b"fil\0"
+_QUEUE, _PUBLISHED, _FILL = b"sys\0queue", b"sys\0published", b"fil\0"
 
 
 @dataclass(slots=True)
@@ -69,8 +65,7 @@ class Lane:
         self.counters = Counters()
         self.epoch = 0
         self.in_force: InForce | None = None
-        self.assembler, self._ended_count = _restore_assembler(state)
-        self._persisted = {key for key, _ in state.scan(_ROWS)}
+        self.held = Held(state)
         stored = state.get(_LANE)
         if stored is not None:
             self._check_topic(control.Lane(**stored))
@@ -93,27 +88,9 @@ class Lane:
         elif self.in_force is not None:
             yield from self._event(record, self.in_force)
 
-    def checkpoint_open(self) -> None:
-        """Put the rows of open transactions into the state, so that the next offset is all there is to resume."""
-        self.state.put(_ASSEMBLER, _assembler_head(self.assembler))
-        held = set()
-        for transaction, opened in self.assembler.open.items():
-            for offset, position, change in opened.rows:
-                key = join(_ROWS[:-1], transaction, offset.to_bytes(8, "big"))
-                held.add(key)
-                if key not in self._persisted:
-                    self.state.put(
-                        key,
-                        [
-                            transaction,
-                            offset,
-                            msgspec.to_builtins(position),
-                            msgspec.to_builtins(change),
-                        ],
-                    )
-        for key in self._persisted - held:
-            self.state.put(key, None)
-        self._persisted = held
+    def end_batch(self) -> None:
+        """Put what is held of open transactions into the state, so that the next offset is all there is to resume."""
+        self.held.store()
 
     # -- records of Debezium
 
@@ -137,14 +114,14 @@ class Lane:
                 turn.snapshot_rows([event])
                 yield from self._outputs(turn)
                 return
-        closed = self.assembler.feed(event, record.offset)
+        closed = self.held.assembler.feed(event)
         if closed is None:
             return
         if closed.repeat:
             self.counters.repeats += 1
         if closed.transaction is not None:
             if closed.transaction.id is not None:
-                self._remember_ended()
+                self.held.remember_ended()
             yield from self._transaction(closed.transaction, closed.lost, record, in_force)
 
     def _transaction(
@@ -205,7 +182,7 @@ class Lane:
         elif isinstance(found, control.Republish):
             yield from self._republish(found, record)
         elif isinstance(found, control.Incarnation):
-            self.assembler.last_place = 0
+            self.held.assembler.last_place = 0
 
     def _open_lane(self, lane: control.Lane) -> None:
         if lane.epoch < self.epoch:
@@ -279,49 +256,3 @@ class Lane:
     def _append(self, record: control.ControlRecord) -> Output:
         key, value = control.encode(record)
         return Output(f"cdc.{self.source}", key, value, partition=0)
-
-    def _remember_ended(self) -> None:
-        """Keep the identities of ended transactions in the state, as a ring."""
-        identity = next(reversed(self.assembler.ended))
-        self._ended_count += 1
-        self.state.put(_ENDED + self._ended_count.to_bytes(8, "big"), identity)
-        oldest = self._ended_count - len(self.assembler.ended)
-        if oldest > 0:
-            self.state.put(_ENDED + oldest.to_bytes(8, "big"), None)
-
-
-def _assembler_head(assembler: Assembler) -> dict[str, Any]:
-    return {
-        "current": assembler.current,
-        "cut_off": sorted(assembler.cut_off),
-        "last_place": assembler.last_place,
-        "open": {
-            transaction: msgspec.to_builtins(
-                [opened.last, opened.skip_to, opened.same_place, opened.place]
-            )
-            for transaction, opened in assembler.open.items()
-        },
-    }
-
-
-def _restore_assembler(state: State) -> tuple[Assembler, int]:
-    assembler = Assembler()
-    ended = state.scan(_ENDED)
-    assembler.ended = dict.fromkeys(identity for _, identity in ended)
-    count = int.from_bytes(ended[-1][0][len(_ENDED) :], "big") if ended else 0
-    head = state.get(_ASSEMBLER)
-    if head is None:
-        return assembler, count
-    assembler.current, assembler.last_place = head["current"], head["last_place"]
-    assembler.cut_off = set(head["cut_off"])
-    for transaction, (last, skip_to, same_place, place) in head["open"].items():
-        assembler.open[transaction] = Open(
-            last=msgspec.convert(last, Position | None),
-            skip_to=msgspec.convert(skip_to, Position | None),
-            same_place=same_place,
-            place=tuple(place) if place else None,
-        )
-    for _, (transaction, offset, position, change) in state.scan(_ROWS):
-        row = (offset, msgspec.convert(position, Position), msgspec.convert(change, Change))
-        assembler.open[transaction].rows.append(row)
-    return assembler, count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,7 @@ class SourceTransaction:
     """The changes of one source transaction, in order; `repeat` where capture sent it before."""
 
     id: str | None
-    changes: list[Change]
+    changes: Iterable[Change]
     committed_at: int | None
 
 

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     tongbu_data: Path
     #: Prefix of every topic name, e.g. `replay.x1.`.
     tongbu_namespace: str = ""
+    #: The sources to run, instead of those of streams/sources.yaml.
+    tongbu_sources: Path | None = None
     #: A replay takes offsets from headers, appends nothing to its log, and does not check the topic's id.
     tongbu_replay: bool = False
     #: Seconds without heartbeat after which the group gives the lanes to another worker.

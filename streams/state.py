@@ -1,13 +1,17 @@
 """
 The state of a lane: row images, published versions and the input position, in one RocksDB.
 
-Writes stay in memory until `commit`, which puts them and the input position on disk in one atomic write.
-Reads see the writes that are not committed yet.
+Writes stay in memory, batch by batch: `seal` ends a batch, `write` puts it on disk with its input position in one
+atomic write, `retire` lets memory go of it. Reads see every write, whatever its batch. A batch that grows too
+large for memory is set down on disk beside the state, and becomes part of it by one atomic write, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import merge
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,76 +24,208 @@ _unpack = msgspec.msgpack.Decoder().decode
 _POSITION = b"sys\0position"
 _MISSING: Any = object()
 
+#: A batch with more writes than this is set down on disk before its outputs are delivered.
+SET_DOWN_WRITES = 20_000
+#: Where it stands until then: the key behind this byte, which no other key begins with; empty = removed.
+_SET_DOWN, _SET_DOWN_END = b"\xff", b"\xff\xff"
+_REMOVED = b""
+#: There from the moment when what was set down belongs to the state, until all of it stands in its place.
+_MOVING = b"sys\0moving"
+_MOVED_AT_ONCE = 10_000
+
 
 def join(*parts: str | bytes) -> bytes:
     """Compose a key; parts are separated by a zero byte, which neither names nor JSON keys contain."""
     return b"\0".join(part if isinstance(part, bytes) else part.encode() for part in parts)
 
 
+@dataclass(slots=True)
+class Writes:
+    """A batch's writes; `dropped` are prefixes that nobody reads any more."""
+
+    number: int
+    position: int = 0
+    values: dict[bytes, Any] = field(default_factory=dict)
+    dropped: list[bytes] = field(default_factory=list)
+    set_down: bool = False
+
+
 class State:
-    """A key-value store with an overlay of uncommitted writes. Values are anything msgpack can hold."""
+    """A key-value store with an overlay of writes that are not on disk yet. Values are anything msgpack can hold."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         self._db = Rdict(str(folder), options=options)
-        self._overlay: dict[bytes, Any] = {}
+        #: key -> (number of the batch, value)
+        self._overlay: dict[bytes, tuple[int, Any]] = {}
+        self._batch = Writes(1)
+        #: Something is set down that does not stand in its place yet.
+        self._down = False
+        self._recover()
         stored = self._db.get(_POSITION)
-        #: The next offset to read; None for a state that has seen nothing.
+        #: The next offset to read, as it is on disk; None for a state that has seen nothing.
         self.position: int | None = int.from_bytes(stored, "big") if stored is not None else None
+
+    # -- reading and writing
 
     def get(self, key: bytes) -> Any:
         """Give a value, or None."""
-        value = self._overlay.get(key, _MISSING)
-        if value is not _MISSING:
-            return value
-        stored = self._db.get(key)
-        return None if stored is None else _unpack(stored)
+        fresh = self._overlay.get(key)
+        if fresh is not None:
+            return fresh[1]
+        stored = self._db.get(_SET_DOWN + key) if self._down else None
+        if stored is None:
+            stored = self._db.get(key)
+        return _unpack(stored) if stored else None
 
     def put(self, key: bytes, value: Any) -> None:
-        """Set a value; None removes it."""
-        self._overlay[key] = value
+        """Set a value, which must not be changed afterwards; None removes it."""
+        batch = self._batch
+        self._overlay[key] = (batch.number, value)
+        batch.values[key] = value
+        if len(batch.values) >= SET_DOWN_WRITES:
+            self._set_down()
+
+    def drop(self, prefix: bytes) -> None:
+        """Remove all entries of earlier batches under a prefix that nobody will read again."""
+        self._batch.dropped.append(prefix)
+
+    def iterate(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, Any]]:
+        """Give the entries under `prefix` whose rest is above `after`, in byte order, as they are at the beginning."""
+        start = prefix + after
+        fresh = sorted(
+            key for key in self._overlay if key.startswith(prefix) and (not after or key > start)
+        )
+        layers: list[Iterator[tuple[bytes, int, Any]]] = [
+            iter([(key, 0, self._overlay[key][1]) for key in fresh]),
+            ((key, 2, stored) for key, stored in self._stored(b"", prefix, after)),
+        ]
+        if self._down:
+            set_down = self._stored(_SET_DOWN, prefix, after)
+            layers.append((key, 1, stored) for key, stored in set_down)
+        last = None
+        for key, layer, value in merge(*layers, key=lambda entry: entry[:2]):
+            if key == last:
+                continue
+            last = key
+            if layer == 0:
+                if value is not None:
+                    yield key, value
+            elif value != _REMOVED:
+                yield key, _unpack(value)
 
     def scan(
         self, prefix: bytes, after: bytes = b"", limit: int | None = None
     ) -> list[tuple[bytes, Any]]:
         """Give up to `limit` entries under `prefix` whose rest is above `after`, in byte order of the keys."""
-        fresh = {key: value for key, value in self._overlay.items() if key.startswith(prefix)}
-        found: dict[bytes, Any] = {}
-        for key, stored in self._stored(prefix, after):
-            if limit is not None and len(found) >= limit + len(fresh):
-                break
-            found[key] = stored
-        found |= {key: value for key, value in fresh.items() if not after or key > prefix + after}
-        live = [key for key in sorted(found) if found[key] is not None]
-        return [(key, self.get(key)) for key in live[:limit]]
+        return list(islice(self.iterate(prefix, after), limit))
 
-    def _stored(self, prefix: bytes, after: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in self._db.items(from_key=prefix + after):
-            if not key.startswith(prefix):
+    def _stored(self, space: bytes, prefix: bytes, after: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for place, value in self._db.items(from_key=space + prefix + after):
+            if not place.startswith(space + prefix):
                 return
-            if after and key == prefix + after:
-                continue
-            yield key, value
+            key = place[len(space) :]
+            if not after or key != prefix + after:
+                yield key, value
+
+    # -- from memory to disk
+
+    @property
+    def set_down(self) -> bool:
+        """Tell whether a batch stands on disk already: it must be sealed and written before the next one begins."""
+        return self._down
+
+    def seal(self, position: int) -> Writes:
+        """End the batch in hand; `position` is the next offset to read after it."""
+        sealed = self._batch
+        sealed.position = position
+        if sealed.set_down:
+            self._set_down()
+        self._batch = Writes(sealed.number + 1)
+        return sealed
+
+    def write(self, sealed: Writes) -> None:
+        """Write a batch and its position at once; batches come in their order."""
+        batch = WriteBatch(raw_mode=True)
+        for prefix in sealed.dropped:
+            batch.delete_range(prefix, prefix + b"\xff")
+        _fill(batch, sealed.values)
+        batch.put(_POSITION, sealed.position.to_bytes(8, "big"))
+        if sealed.set_down:
+            batch.put(_MOVING, b"1")
+        self._db.write(batch)
+        if sealed.set_down:
+            self._move()
+        self.position = sealed.position
+
+    def retire(self, sealed: Writes) -> None:
+        """Let memory go of a batch that is on disk."""
+        overlay, number = self._overlay, sealed.number
+        for key in sealed.values:
+            if overlay[key][0] == number:
+                del overlay[key]
 
     def commit(self, position: int) -> None:
         """Write everything since the last commit, with the next offset to read, at once."""
-        batch = WriteBatch(raw_mode=True)
-        for key, value in self._overlay.items():
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, _pack(value))
-        batch.put(_POSITION, position.to_bytes(8, "big"))
-        self._db.write(batch)
-        self._overlay.clear()
-        self.position = position
+        sealed = self.seal(position)
+        self.write(sealed)
+        self.retire(sealed)
 
     def discard(self) -> None:
-        """Forget what is not committed."""
+        """Forget what is not on disk."""
         self._overlay.clear()
+        self._recover()
+        self._batch = Writes(self._batch.number + 1)
 
     def close(self) -> None:
         """Release the folder for another owner."""
         self._db.close()
+
+    # -- a batch too large for memory
+
+    def _set_down(self) -> None:
+        batch = WriteBatch(raw_mode=True)
+        _fill(batch, self._batch.values, _SET_DOWN)
+        self._db.write(batch)
+        for key in self._batch.values:
+            del self._overlay[key]
+        self._batch.values.clear()
+        self._batch.set_down = self._down = True
+
+    def _recover(self) -> None:
+        """Finish or forget what a crash has left set down."""
+        if self._db.get(_MOVING) is not None:
+            self._move()
+        elif next(iter(self._db.keys(from_key=_SET_DOWN)), None) is not None:
+            self._db.delete_range(_SET_DOWN, _SET_DOWN_END)
+        self._down = False
+
+    def _move(self) -> None:
+        """Put what was set down in its place; doing it again does no harm."""
+        entries = iter(self._db.items(from_key=_SET_DOWN))
+        while chunk := list(islice(entries, _MOVED_AT_ONCE)):
+            batch = WriteBatch(raw_mode=True)
+            for place, value in chunk:
+                if value == _REMOVED:
+                    batch.delete(place[1:])
+                else:
+                    batch.put(place[1:], value)
+            self._db.write(batch)
+        last = WriteBatch(raw_mode=True)
+        last.delete_range(_SET_DOWN, _SET_DOWN_END)
+        last.delete(_MOVING)
+        self._db.write(last)
+        self._down = False
+
+
+def _fill(batch: WriteBatch, values: dict[bytes, Any], space: bytes | None = None) -> None:
+    """Put values into a write batch; in `space`, what is removed has to be remembered."""
+    for key, value in values.items():
+        if space is not None:
+            batch.put(space + key, _REMOVED if value is None else _pack(value))
+        elif value is None:
+            batch.delete(key)
+        else:
+            batch.put(key, _pack(value))

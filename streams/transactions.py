@@ -8,8 +8,9 @@ transaction closes at its END; MariaDB and MySQL close it at a truncate or DDL a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from streams.errors import LaneStopped
 from streams.records import Begin, Change, Ddl, End, Position, SourceTransaction
@@ -18,11 +19,45 @@ from streams.records import Begin, Change, Ddl, End, Position, SourceTransaction
 REMEMBERED = 10_000
 
 
+class Rows(Protocol):
+    """Where the rows of an open transaction are held; it may be of any size."""
+
+    #: Where they stand in the state, and how many of them do.
+    slot: int
+    stored: int
+
+    def append(self, change: Change) -> None:
+        """Add the next row."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Change]: ...
+
+    def store(self) -> None:
+        """Move what came last to the state."""
+
+    def forget(self) -> None:
+        """Let go of them, once they are read."""
+
+
+class RowsInMemory(list[Change]):
+    """Rows without a state behind them."""
+
+    slot = stored = 0
+
+    def store(self) -> None:
+        """Keep them here."""
+
+    def forget(self) -> None:
+        """Leave it to the garbage collector."""
+
+
 @dataclass(slots=True)
 class Open:
-    """A transaction that has not ended: its rows with the offsets they were read at."""
+    """A transaction that has not ended: its rows, and where the last of them stands."""
 
-    rows: list[tuple[int, Position, Change]] = field(default_factory=list)
+    rows: Rows
+    committed_at: int | None = None
     last: Position | None = None
     #: Rows up to here were read before the transaction was cut off, and come again.
     skip_to: Position | None = None
@@ -44,28 +79,24 @@ class Closed:
 class Assembler:
     """Holds open and cut-off transactions; `ended` maps the identities of the last ended ones to their order."""
 
+    #: Gives room for the rows of a transaction.
+    hold: Callable[[], Rows] = RowsInMemory
     open: dict[str, Open] = field(default_factory=dict)
     cut_off: set[str] = field(default_factory=set)
     current: str | None = None
     ended: dict[str, None] = field(default_factory=dict)
     last_place: int = 0
 
-    def feed(self, event: Begin | End | Ddl | Change, offset: int) -> Closed | None:
+    def feed(self, event: Begin | End | Ddl | Change) -> Closed | None:
         """Take the next event of the log; give what it closes. Raise LaneStopped on a foreign log place."""
         if isinstance(event, Change):
-            return self._row(event, offset)
+            return self._row(event)
         if isinstance(event, Begin):
             self._begin(event.transaction)
             return None
         if isinstance(event, End):
             return self._end(event)
         return self._bare_end()
-
-    def waiting(self) -> Iterator[tuple[str, int]]:
-        """Give (transaction, offset) of every row that is held."""
-        for transaction, opened in self.open.items():
-            for offset, _, _ in opened.rows:
-                yield transaction, offset
 
     def _begin(self, transaction: str) -> None:
         current = self.current
@@ -74,25 +105,25 @@ class Assembler:
                 self.cut_off.add(current)
             else:
                 del self.open[current]
-        again = self.open.setdefault(transaction, Open())
+        again = self._opened(transaction)
         again.skip_to, again.place, again.same_place = again.last, None, 0
         self.cut_off.discard(transaction)
         self.current = transaction
 
-    def _row(self, change: Change, offset: int) -> Closed | None:
+    def _row(self, change: Change) -> Closed | None:
         if change.transaction is None:
             return Closed(SourceTransaction(None, [change], change.committed_at))
-        opened = self.open.setdefault(change.transaction, Open())
+        opened = self._opened(change.transaction)
         position = _numbered(opened, change)
         if opened.skip_to is None or position > opened.skip_to:
-            opened.rows.append((offset, position, change))
-            opened.last = position
+            opened.rows.append(change)
+            opened.last, opened.committed_at = position, change.committed_at
         if change.operation == "t" and change.position.place[1]:
             return self._bare_end()
         return None
 
     def _end(self, end: End) -> Closed:
-        opened = self.open.pop(end.transaction, Open())
+        opened = self._taken(end.transaction)
         self.cut_off.discard(end.transaction)
         self.current = None
         if end.identity in self.ended:
@@ -111,7 +142,7 @@ class Assembler:
         transaction, self.current = self.current, None
         if transaction is None:
             return None
-        opened = self.open.pop(transaction, Open())
+        opened = self._taken(transaction)
         if transaction in self.ended:
             return Closed(None, repeat=True)
         return self._close(transaction, transaction, opened)
@@ -122,11 +153,21 @@ class Assembler:
             del self.ended[next(iter(self.ended))]
         lost = tuple(self.cut_off)
         for each in lost:
-            del self.open[each]
+            self._taken(each)
         self.cut_off.clear()
-        changes = [change for _, _, change in opened.rows]
-        committed_at = changes[-1].committed_at if changes else None
-        return Closed(SourceTransaction(transaction, changes, committed_at), lost=lost)
+        return Closed(SourceTransaction(transaction, opened.rows, opened.committed_at), lost=lost)
+
+    def _opened(self, transaction: str) -> Open:
+        opened = self.open.get(transaction)
+        if opened is None:
+            opened = self.open[transaction] = Open(self.hold())
+        return opened
+
+    def _taken(self, transaction: str) -> Open:
+        """Take a transaction out; its rows can still be read until the state is written."""
+        opened = self.open.pop(transaction, None) or Open(RowsInMemory())
+        opened.rows.forget()
+        return opened
 
 
 def _numbered(opened: Open, change: Change) -> Position:

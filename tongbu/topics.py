@@ -31,11 +31,16 @@ def _admin(bootstrap: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
 
 
+def reconnect() -> None:
+    """Ask with a new client from here on: after a restart of the broker, the old one waits for the old coordinator."""
+    _admin.cache_clear()
+
+
 def partitions(bootstrap: str, topic: str) -> list[int]:
     """Give the partitions of a topic; raise TongbuError where there is no such topic."""
     try:
         found = _admin(bootstrap).list_topics(topic, _SECONDS)
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         raise _unavailable(bootstrap, error) from error
     numbers = sorted(found.topics[topic].partitions)
     if not numbers:
@@ -47,7 +52,7 @@ def names(bootstrap: str) -> set[str]:
     """Give the names of all topics."""
     try:
         return set(_admin(bootstrap).list_topics(timeout=_SECONDS).topics)
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         raise _unavailable(bootstrap, error) from error
 
 
@@ -73,7 +78,7 @@ def _offsets(bootstrap: str, topics: Sequence[str], spec: OffsetSpec) -> dict[tu
             (place.topic, place.partition): answer.result(_SECONDS).offset
             for place, answer in answers.items()
         }
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         raise _unavailable(bootstrap, error) from error
 
 
@@ -114,20 +119,27 @@ def _is_end(message: Any, bootstrap: str) -> bool:
 
 def backlog(bootstrap: str, group: str, topics: Sequence[str]) -> int:
     """Give how many records of topics a group has not finished; it commits what it finished."""
-    behind = ends(bootstrap, topics)
-    places = [TopicPartition(topic, partition) for topic, partition in behind]
+    done = finished(bootstrap, group, topics)
+    return sum(end - done[place] for place, end in ends(bootstrap, topics).items())
+
+
+def finished(bootstrap: str, group: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Give (topic, partition) -> the offset before which a group has finished everything."""
+    numbers = [(topic, number) for topic in topics for number in partitions(bootstrap, topic)]
+    places = [TopicPartition(topic, number) for topic, number in numbers]
     asked = ConsumerGroupTopicPartitions(group, places)
     try:
         answer = _admin(bootstrap).list_consumer_group_offsets([asked])[group].result(_SECONDS)
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         raise _unavailable(bootstrap, error) from error
-    finished = {
+    return dict.fromkeys(numbers, 0) | {
         (place.topic, place.partition): max(place.offset, 0) for place in answer.topic_partitions
     }
-    return sum(end - finished.get(place, 0) for place, end in behind.items())
 
 
-def _unavailable(bootstrap: str, error: KafkaException) -> ServiceUnavailable:
+def _unavailable(bootstrap: str, error: KafkaException | TimeoutError) -> ServiceUnavailable:
+    reconnect()
+    why = error.args[0].str() if isinstance(error, KafkaException) else "time-out"
     return ServiceUnavailable(
-        f"Kafka at {bootstrap} does not answer: {error.args[0].str()}", "Start it: `tongbu up`."
+        f"Kafka at {bootstrap} does not answer: {why}", "Start it: `tongbu up`."
     )

@@ -27,6 +27,9 @@ class Store(Protocol):
     def put(self, key: bytes, value: Any) -> None:
         """Set a value; None removes it."""
 
+    def iterate(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, Any]]:
+        """Give entries under a prefix, in byte order, as they are at the beginning."""
+
     def scan(
         self, prefix: bytes, after: bytes = b"", limit: int | None = None
     ) -> list[tuple[bytes, Any]]:
@@ -71,7 +74,7 @@ def resolve_broken(
 
 def _truncate(table: Table, store: Store) -> Iterator[RowChange]:
     prefix = image_key(table.qualified, b"")
-    for key, row in store.scan(prefix):
+    for key, row in store.iterate(prefix):
         store.put(key, None)
         yield RowChange(table.qualified, key.removeprefix(prefix), row, None)
 

@@ -201,6 +201,27 @@ def test_a_transaction_cut_off_and_sent_again_is_whole_and_once(reader: Reader) 
     assert record["line_count"] == 2
 
 
+def test_the_rows_of_an_open_transaction_wait_in_the_state_and_leave_it_at_the_end(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.begin(7)
+    for number in range(1, 40):
+        log.row("c", "head", head(number), xid=7)
+    assert reader.messages(reader.run(log)) == []
+    assert len(reader.state.scan(b"row\0")) == 39
+
+    reader = reader.reopen()
+    for number in range(40, 80):
+        log.row("c", "head", head(number), xid=7)
+    log.end(7)
+    (message,) = reader.messages(reader.run(log))
+
+    keys = [record["key"] for record in message["records"]]
+    assert keys == [f"erp:SO{number}" for number in range(1, 80)]
+    assert reader.state.scan(b"row\0") == []
+
+
 def test_a_transaction_that_never_comes_again_is_a_named_loss(reader: Reader) -> None:
     log = Log().start()
     log.begin(50)
@@ -356,7 +377,7 @@ def test_the_same_log_gives_the_same_bytes_also_when_it_is_read_with_restarts(
     outputs = []
     for record in log.records:
         outputs += list(second.lane.process(record))
-        second.lane.checkpoint_open()
+        second.lane.end_batch()
         second.state.commit(record.offset + 1)
         second = second.reopen()
         second.seal = second.lane.seal = first.seal

@@ -7,11 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from streams.state import State, join
+from streams import state as states
+from streams.state import State, Writes, join
 
 TABLES = ("a", "ab", "b")
 #: Few keys, some of them prefixes of others, so that operations meet.
@@ -39,6 +41,8 @@ class AgainstModel(RuleBasedStateMachine):
         self.seen: dict[bytes, Any] = {}
         self.durable: dict[bytes, Any] = {}
         self.position: int | None = None
+        self.sealed: list[tuple[Writes, dict[bytes, Any]]] = []
+        self.read = 0
 
     @rule(key=KEYS, value=VALUES)
     def put(self, key: bytes, value: Any) -> None:
@@ -52,20 +56,44 @@ class AgainstModel(RuleBasedStateMachine):
 
     @rule(step=st.integers(1, 2**40))
     def commit(self, step: int) -> None:
-        self.position = (self.position or 0) + step
-        self.state.commit(self.position)
-        self.durable = dict(self.seen)
+        self.seal(step)
+        while self.sealed:
+            self.write()
+
+    @rule(step=st.integers(1, 2**40))
+    def seal(self, step: int) -> None:
+        """End a batch whose outputs are under way."""
+        self.read += step
+        self.sealed.append((self.state.seal(self.read), dict(self.seen)))
+        if self.state.set_down:
+            self.write_all()
+
+    @rule()
+    def write(self) -> None:
+        """The outputs of the oldest batch are delivered."""
+        if self.sealed:
+            sealed, self.durable = self.sealed.pop(0)
+            self.state.write(sealed)
+            self.state.retire(sealed)
+            self.position = sealed.position
+
+    def write_all(self) -> None:
+        while self.sealed:
+            self.write()
 
     @rule()
     def discard(self) -> None:
         self.state.discard()
-        self.seen = dict(self.durable)
+        self.forget()
+
+    def forget(self) -> None:
+        self.seen, self.sealed, self.read = dict(self.durable), [], self.position or 0
 
     @rule()
     def lose_what_is_not_committed(self) -> None:
         self.state.close()
         self.state = State(self.folder)
-        self.seen = dict(self.durable)
+        self.forget()
 
     @rule(key=KEYS)
     def get(self, key: bytes) -> None:
@@ -91,6 +119,57 @@ class AgainstModel(RuleBasedStateMachine):
 
 TestStateAgainstAModel = AgainstModel.TestCase
 TestStateAgainstAModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+class WithLargeBatches(AgainstModel):
+    """The same where a batch of four writes is too large for memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limit, states.SET_DOWN_WRITES = states.SET_DOWN_WRITES, 4
+
+    def teardown(self) -> None:
+        states.SET_DOWN_WRITES = self.limit
+        super().teardown()
+
+
+TestLargeBatchesAgainstAModel = WithLargeBatches.TestCase
+TestLargeBatchesAgainstAModel.settings = TestStateAgainstAModel.settings
+
+
+def test_a_large_batch_whose_write_is_interrupted_is_whole_after_the_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "SET_DOWN_WRITES", 10)
+    state = State(tmp_path)
+    state.put(b"k000", "old")
+    state.commit(1)
+    for number in range(35):
+        state.put(b"k%03d" % number, number)
+    monkeypatch.setattr(State, "_move", lambda self: None)
+    state.write(state.seal(2))
+    state.close()
+    monkeypatch.undo()
+
+    again = State(tmp_path)
+    assert again.position == 2
+    assert [value for _, value in again.scan(b"k")] == list(range(35))
+
+
+def test_a_large_batch_that_was_never_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "SET_DOWN_WRITES", 10)
+    state = State(tmp_path)
+    state.put(b"k000", "old")
+    state.commit(1)
+    for number in range(35):
+        state.put(b"k%03d" % number, number)
+    state.close()
+
+    again = State(tmp_path)
+    assert again.position == 1
+    assert again.scan(b"k") == [(b"k000", "old")]
 
 
 def test_pages_of_a_scan_that_goes_on_after_the_last_key_give_every_entry_once(

@@ -40,8 +40,8 @@ def transactions(draw: st.DrawFn) -> list[Model]:
 
 def run(events: list[Event]) -> tuple[list[tuple[str, list[int]]], list[str]]:
     assembler, whole, lost = Assembler(), [], []
-    for offset, event in enumerate(events):
-        closed = assembler.feed(event, offset)  # type: ignore[arg-type]
+    for event in events:
+        closed = assembler.feed(event)  # type: ignore[arg-type]
         if closed is None:
             continue
         lost += closed.lost
@@ -125,7 +125,7 @@ def test_both_halves_of_a_key_change_at_one_mariadb_place_are_kept_when_cut_betw
     events: list[Event] = [Begin("g"), gone, Begin("g"), gone, came, End("g", "g", 0)]
 
     assembler = Assembler()
-    closed = [assembler.feed(event, offset) for offset, event in enumerate(events)][-1]  # type: ignore[arg-type]
+    closed = [assembler.feed(event) for event in events][-1]  # type: ignore[arg-type]
 
     assert closed is not None
     assert closed.transaction is not None

@@ -43,7 +43,7 @@ def prepare(
             pool.submit(_postgres, instance, programs / "postgres"),
             pool.submit(_mariadb, instance, programs / "mariadb"),
             *([pool.submit(_mysql, instance, programs / "mysql")] if "mysql" in extras else []),
-            pool.submit(_kafka, Path(kafka["TONGBU_KAFKA_DATA"]), kafka_command, kafka),
+            pool.submit(prepare_kafka, kafka_command, kafka),
         ]
         for job in jobs:
             job.result()
@@ -117,11 +117,14 @@ def _mysql(instance: Instance, programs: Path) -> None:
     new.rename(home / "data")
 
 
-def _kafka(data: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
+def prepare_kafka(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Make the broker's data folder where it is missing."""
+    data = Path(environment["TONGBU_KAFKA_DATA"])
     if (data / "meta.properties").exists():
         return
     shutil.rmtree(data, ignore_errors=True)
     cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
+    data.parent.mkdir(parents=True, exist_ok=True)
     _run([*command, "--cluster-id", cluster], data.parent, environment)
 
 

@@ -67,6 +67,19 @@ def up(
             _start(supervisor, own, progress)
 
 
+def up_broker(instance: Instance, progress: Progress) -> None:
+    """Start the broker alone, for what needs nothing else; raise as `up` does."""
+    with _alone(instance):
+        programs = fetch(progress.tell)
+        kafka = services.kafka_environment(instance)
+        data_folders.prepare_kafka(services.format_kafka(programs), kafka)
+        broker = [each for each in services.servers(instance, programs) if each.name == "kafka"]
+        supervisor = Supervisor(instance)
+        supervisor.start(broker)
+        progress.tell("starting")
+        _start(supervisor, broker, progress)
+
+
 def down(instance: Instance, *, purge: bool = False) -> None:
     """Stop what this instance started, and only that; `purge` removes its folder with all data."""
     with _alone(instance):

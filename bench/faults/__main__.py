@@ -1,0 +1,143 @@
+"""
+`make faults`: rounds of faults under load, then the verdict.
+
+    python -m bench.faults --rounds 60 --seed 7
+    python -m bench.faults --only kill --only freeze --rounds 4
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.faults.arena import SOURCES, Arena
+from bench.faults.faults import FAULTS
+from bench.faults.traffic import Load, Traffic
+from bench.faults.verdict import Verdict, judge
+from schemas.errors import TongbuError
+from tongbu.instance import Instance, run_folder
+from tongbu.progress import Steps
+from tongbu.stack import lifecycle
+from tongbu.stack.display import Progress
+
+#: Every so many rounds a transaction of so many rows is written while the fault happens.
+_GIANT_EVERY, _GIANT_ROWS = 5, 20_000
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="How many faults.")] = len(FAULTS),
+    seed: Annotated[int, typer.Option(help="The same seed gives the same faults and rows.")] = 1,
+    rate: Annotated[float, typer.Option(help="Transactions per second, all lanes.")] = 300.0,
+    only: Annotated[list[str] | None, typer.Option(help="Only these faults.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep topics, states and logs.")] = False,
+) -> None:
+    """Do harm to a running pipeline, round by round, and compare all it has made with a clean run."""
+    console = Console(stderr=True)
+    if unknown := set(only or ()) - FAULTS.keys():
+        raise TongbuError(f"unknown faults: {sorted(unknown)}", f"Known: {', '.join(FAULTS)}.")
+    instance = Instance.load("faults")
+    folder = run_folder() / "faults-run"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with Progress(console) as progress:
+        lifecycle.up_broker(instance, progress)
+    try:
+        report = _run(Arena(instance, folder), rounds, seed, rate, only or list(FAULTS), console)
+    finally:
+        lifecycle.down(instance, purge=not keep)
+    file = run_folder() / "reports/faults.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    typer.echo(json.dumps(report, indent=2))
+    bad = report["lost"] or report["doubled"] or report["mismatched"] or report["stuck"]
+    if not bad and not keep:
+        shutil.rmtree(folder)
+    raise typer.Exit(1 if bad else 0)
+
+
+def _run(
+    arena: Arena, rounds: int, seed: int, rate: float, names: list[str], console: Console
+) -> dict[str, object]:
+    chance = random.Random(seed)
+    lanes = {source: Traffic(source, arena.topic_id(source), seed) for source in SOURCES}
+    load = Load(arena.bootstrap, lanes, arena.lane_topic, rate)
+    started = time.monotonic()
+    recoveries: list[float] = []
+    done: Counter[str] = Counter()
+    stuck = 0
+    try:
+        load.start()
+        for worker in arena.workers:
+            worker.start()
+        arena.wait(arena.ends())
+        with Steps(console) as steps, steps.step("rounds", rounds) as advance:
+            for number in range(rounds):
+                name = names[number % len(names)]
+                if number % _GIANT_EVERY == 0:
+                    load.giant(chance.choice(list(SOURCES)), _GIANT_ROWS)
+                time.sleep(chance.uniform(0.3, 2.0))
+                FAULTS[name](arena, chance)
+                recovered = arena.wait(arena.ends())
+                done[name] += 1
+                advance(1)
+                if recovered is None:
+                    stuck += 1
+                    console.print(f"round {number + 1}: stuck after {name}")
+                    break
+                recoveries.append(recovered)
+        load.stop()
+        verdict = _settle(arena, console)
+    finally:
+        if load.is_alive():
+            load.stop()
+        exits = Counter(code for worker in arena.workers for code in worker.exits)
+        records = sum(arena.ends().values())
+        arena.close()
+    return {
+        "rounds": sum(done.values()),
+        "faults": dict(done),
+        "lost": verdict.lost,
+        "doubled": verdict.doubled,
+        "mismatched": verdict.mismatched,
+        "stuck": stuck,
+        "max_recovery_s": round(max(recoveries, default=0.0), 2),
+        "median_recovery_s": round(sorted(recoveries)[len(recoveries) // 2], 2)
+        if recoveries
+        else 0,
+        "repeats": verdict.repeats,
+        "outputs": verdict.outputs,
+        "lane_records": records,
+        "unasked_exits": {str(code): count for code, count in exits.items()},
+        "seconds": round(time.monotonic() - started),
+        "seed": seed,
+        "notes": verdict.notes,
+    }
+
+
+def _settle(arena: Arena, console: Console) -> Verdict:
+    """Let everything be finished, what the lanes append to their own logs too; then compare."""
+    while (ends := arena.ends()) and arena.wait(ends) is not None and arena.ends() != ends:
+        time.sleep(0.5)
+    for worker in arena.workers:
+        worker.end(signal.SIGTERM)
+    with Steps(console) as steps, steps.step("comparing with a clean run"):
+        return judge(arena)
+
+
+if __name__ == "__main__":
+    try:
+        app = typer.Typer(pretty_exceptions_enable=False)
+        app.command()(main)
+        app()
+    except TongbuError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
+        sys.exit(2)
