@@ -123,6 +123,7 @@ def prepare_kafka(command: Sequence[str], environment: Mapping[str, str]) -> Non
     if (data / "meta.properties").exists():
         return
     shutil.rmtree(data, ignore_errors=True)
+    data.parent.mkdir(parents=True, exist_ok=True)
     cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
     data.parent.mkdir(parents=True, exist_ok=True)
     _run([*command, "--cluster-id", cluster], data.parent, environment)
