@@ -115,12 +115,17 @@ class ChildTable(Strict):
 
 
 class EntityBinding(Strict):
-    """What of an entity a sink gets."""
+    """
+    What of an entity a sink gets.
+
+    `references` makes foreign keys: field (`lines.product_id` for a child's) -> entity of the same binding.
+    """
 
     major: int = Field(default=1, ge=1)
     table: str | None = None
     fields: list[str] | None = None
     children: dict[str, ChildTable] = {}
+    references: dict[str, str] = {}
 
 
 class RelationalBinding(Strict):

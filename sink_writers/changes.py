@@ -1,32 +1,55 @@
-"""From records to rows: what one batch of messages changes in which tables, shared by the relational sinks."""
+"""From records to rows: what messages change in which tables, shared by the relational sinks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from schemas.codec import Decoder
 from schemas.errors import TongbuError
+from sink_writers.fills import is_fill
 from sink_writers.messages import Message, Record, net_effect
 from sink_writers.sink import Refused
-from sink_writers.tables import TargetTable
+from sink_writers.tables import VERSION, TargetTable
 
+T = TypeVar("T")
 Row = dict[str, Any]
 
 
 @dataclass(slots=True)
 class Changes:
-    """Per table name: rows to put (children with those of their parents), and (id, version) to delete."""
+    """
+    Per table name: rows to put (children with those of their parents), ids that moved, ids to delete.
+
+    A move is {"from", "to"}: rows that refer to the one follow to the other. A removal is {"id", "version"}.
+    """
 
     puts: dict[str, list[Row]] = field(default_factory=dict)
+    moves: dict[str, list[Row]] = field(default_factory=dict)
     removals: dict[str, list[Row]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record with the rows that it makes, by table name; none for a delete."""
+
+    record: Record
+    table: TargetTable
+    rows: dict[str, list[Row]]
+    previous_id: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is about: root table and id."""
+        return self.table.name, self.record.key
 
 
 class Rows:
     """Makes rows for the tables of one binding."""
 
     def __init__(self, tables: list[TargetTable], decoder: Decoder) -> None:
+        self.tables = tables
         self._decoder = decoder
         self._roots = {table.topic: table for table in tables if table.parent is None}
         self._children = {
@@ -34,35 +57,38 @@ class Rows:
             for root in self._roots.values()
         }
 
-    def net(self, messages: Iterable[Message]) -> list[Record]:
-        """Give the records that count, of the entities that the binding has."""
-        net = net_effect(messages)
-        return [record for topic in self._roots if topic in net for record in net[topic].values()]
+    @property
+    def roots(self) -> list[TargetTable]:
+        """The tables of entities, what others refer to first."""
+        return list(self._roots.values())
 
     def root(self, record: Record) -> TargetTable:
         """Give the table that a record belongs to."""
         return self._roots[record.topic]
 
-    def changes(self, records: Iterable[Record]) -> Changes:
-        """Make the rows of records; raise Refused where a value can't be decoded."""
-        changes = Changes()
-        for record in records:
-            table = self._roots[record.topic]
-            if record.operation == "delete":
-                gone = {"id": record.key, "version": record.version}
-                changes.removals.setdefault(table.name, []).append(gone)
-            else:
-                self._put(changes, table, self._decode(record))
-        return changes
+    def children(self, table: TargetTable) -> list[TargetTable]:
+        """Give the tables whose rows belong to a row of this one."""
+        return self._children[table.name]
 
-    def _put(self, changes: Changes, table: TargetTable, value: dict[str, Any]) -> None:
-        changes.puts.setdefault(table.name, []).append(table.row(value))
+    def net(self, messages: Iterable[Message]) -> list[Record]:
+        """Give the records that count, of the entities that the binding has."""
+        net = net_effect(messages)
+        return [record for topic in self._roots if topic in net for record in net[topic].values()]
+
+    def entry(self, record: Record) -> Entry:
+        """Make the rows of a record; raise Refused where its value can't be decoded."""
+        table = self._roots[record.topic]
+        if record.operation == "delete":
+            return Entry(record, table, {})
+        value = self._decode(record)
+        rows = {table.name: [table.row(value)]}
         for child in self._children[table.name]:
-            rows = changes.puts.setdefault(child.name, [])
+            rows[child.name] = mine = []
             for item in value.get(child.array or "") or ():
                 row = child.row(item)
                 row[child.key[0]] = value["id"]
-                rows.append(row)
+                mine.append(row)
+        return Entry(record, table, rows, value["meta"].get("previous_id"))
 
     def _decode(self, record: Record) -> dict[str, Any]:
         try:
@@ -74,24 +100,100 @@ class Rows:
             raise Refused(f"can't be decoded: {error!r}") from error
 
 
-def divide(
-    records: list[Record],
-    put: Callable[[list[Record]], None],
-    set_aside: Callable[[Record, str], None],
-) -> None:
-    """
-    Put all records but those that the target refuses, found by halving; `put` is all or nothing.
+def merge(entries: Iterable[Entry]) -> Changes:
+    """Put the rows of several records together."""
+    changes = Changes()
+    for entry in entries:
+        for name, rows in entry.rows.items():
+            changes.puts.setdefault(name, []).extend(rows)
+        if not entry.rows:
+            gone = {"id": entry.record.key, VERSION: entry.record.version}
+            changes.removals.setdefault(entry.table.name, []).append(gone)
+        if entry.previous_id is not None:
+            move = {"from": entry.previous_id, "to": entry.record.key}
+            changes.moves.setdefault(entry.table.name, []).append(move)
+    return changes
 
-    Each refused record goes to `set_aside` with the reason, so its neighbours arrive and it is not lost.
+
+def runs(messages: Sequence[Message]) -> list[list[Message]]:
     """
-    if not records:
+    Divide messages into stretches that may be reduced to their net effect.
+
+    A fill chunk stands alone, for it speaks of the target's rows at its place in the log. So does a message that
+    brings and deletes records of one entity: one may have moved, and the next may move on from there.
+    """
+    found: list[list[Message]] = []
+    open_ended = False
+    for message in messages:
+        alone = _stands_alone(message)
+        if alone or not open_ended:
+            found.append([])
+        found[-1].append(message)
+        open_ended = not alone
+    return found
+
+
+def _stands_alone(message: Message) -> bool:
+    if is_fill(message):
+        return True
+    gone = {record.topic for record in message.records if record.operation == "delete"}
+    return bool(gone) and any(
+        record.topic in gone and record.operation != "delete" for record in message.records
+    )
+
+
+def orphans(
+    entries: Sequence[Entry],
+    tables: Sequence[TargetTable],
+    there: Callable[[str, list[str]], set[str]],
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """
+    Find the records that refer to a row which neither these records bring nor the target has.
+
+    Give key of the record -> (table, id) of the missing row. `there` tells which ids of a table the target has.
+    A record that refers to an orphan is one, too.
+    """
+    asked: dict[str, set[str]] = {}
+    referring: list[tuple[Entry, str, str]] = []
+    for entry in entries:
+        for table, id_ in _referred(entry, tables):
+            referring.append((entry, table, id_))
+            asked.setdefault(table, set()).add(id_)
+    known = {(name, id_) for name, ids in asked.items() for id_ in there(name, sorted(ids))}
+    brought = {entry.key for entry in entries if entry.rows} - known
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    while True:
+        more = {
+            entry.key: (table, id_)
+            for entry, table, id_ in referring
+            if entry.key not in found and (table, id_) not in known and (table, id_) not in brought
+        }
+        if not more:
+            return found
+        found |= more
+        brought -= set(more)
+
+
+def _referred(entry: Entry, tables: Sequence[TargetTable]) -> Iterator[tuple[str, str]]:
+    for table in tables:
+        for reference in table.references:
+            for row in entry.rows.get(table.name, ()):
+                if row[reference.column] is not None:
+                    yield reference.table, row[reference.column]
+
+
+def divide(
+    items: Sequence[T], put: Callable[[Sequence[T]], None], single: Callable[[T, Refused], None]
+) -> None:
+    """Put all items but those that the target refuses, found by halving; `put` is all or nothing."""
+    if not items:
         return
     try:
-        put(records)
+        put(items)
     except Refused as refusal:
-        if len(records) == 1:
-            set_aside(records[0], str(refusal))
+        if len(items) == 1:
+            single(items[0], refusal)
             return
-        middle = len(records) // 2
-        divide(records[:middle], put, set_aside)
-        divide(records[middle:], put, set_aside)
+        middle = len(items) // 2
+        divide(items[:middle], put, single)
+        divide(items[middle:], put, single)

@@ -28,6 +28,17 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a chunk of a republish is the whole truth of: the ids in (after, to] of an entity of its source."""
+
+    id: str
+    entity: str
+    after: str
+    to: str
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """Everything that one lane offset of a source makes: for `kind` transaction, a whole source transaction."""
 
@@ -38,6 +49,8 @@ class Message:
     committed_at: datetime | None
     records: tuple[Record, ...]
     only_bindings: tuple[str, ...] = ()
+    fill: Chunk | None = None
+    withheld: tuple[tuple[str, str], ...] = ()
     clock: dict[str, int] = field(default_factory=dict)
 
 
@@ -117,6 +130,8 @@ def _whole(parts: list[dict[str, Any]], raw: Raw) -> Message:
         committed_at=last["committed_at"],
         records=tuple(Record(**record) for part in parts for record in part["records"]),
         only_bindings=tuple(last["only_bindings"]),
+        fill=Chunk(**last["fill"]) if last["fill"] else None,
+        withheld=tuple((each["entity"], each["id"]) for each in last["withheld"]),
         clock=orjson.loads(raw.headers.get("stage-clock", b"{}")),
     )
 

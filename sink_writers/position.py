@@ -9,21 +9,20 @@ import psycopg
 from sink_writers.sink import Fenced, OtherTopic, Place, Position
 
 
-def claim(connection: psycopg.Connection[Any], table: str, place: Place) -> Position:
-    """Raise the epoch in a transaction of its own and read the position; raise OtherTopic."""
-    with connection.transaction():
-        row = connection.execute(
-            f"""insert into {table} as p
-                  (binding, topic, partition_no, topic_id, epoch, next_offset, lane_offset)
-                values (%s, %s, %s, %s, 1, 0, 0)
-                on conflict (binding, topic, partition_no) do update set epoch = p.epoch + 1
-                returning p.topic_id, p.next_offset, p.lane_offset, p.epoch""",
-            [place.binding, place.topic, place.partition, place.topic_id],
-        ).fetchone()
-        assert row is not None
-        topic_id, next_offset, lane_offset, epoch = row
-        if topic_id != place.topic_id:
-            raise OtherTopic(place, topic_id)
+def claim(cursor: psycopg.Cursor[Any], table: str, place: Place) -> Position:
+    """Raise the epoch and read the position, in a transaction that the caller ends; raise OtherTopic."""
+    row = cursor.execute(
+        f"""insert into {table} as p
+              (binding, topic, partition_no, topic_id, epoch, next_offset, lane_offset)
+            values (%s, %s, %s, %s, 1, 0, 0)
+            on conflict (binding, topic, partition_no) do update set epoch = p.epoch + 1
+            returning p.topic_id, p.next_offset, p.lane_offset, p.epoch""",
+        [place.binding, place.topic, place.partition, place.topic_id],
+    ).fetchone()
+    assert row is not None
+    topic_id, next_offset, lane_offset, epoch = row
+    if topic_id != place.topic_id:
+        raise OtherTopic(place, topic_id)
     return Position(next_offset, lane_offset, epoch)
 
 

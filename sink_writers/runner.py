@@ -38,6 +38,8 @@ T = TypeVar("T")
 _READ_S = 0.5
 #: The position passes messages that are nothing to the binding at least this often.
 _ADVANCE_S = 5.0
+#: What was set aside is tried again so often.
+_TEND_S = 2.0
 #: The registry itself is asked again for so long; then the runner waits, and stays in its group.
 _REGISTRY_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
@@ -104,6 +106,7 @@ class Runner:
         self._held: dict[int, Held] = {}
         self._waiting_for = ""
         self._stopping = False
+        self._tended = time.monotonic()
 
     def stop(self) -> None:
         """End after the apply at hand; safe in a signal handler."""
@@ -119,6 +122,7 @@ class Runner:
                 for partition, some in groupby(raws, attrgetter("partition")):
                     self._take(partition, list(some), consumed)
                 self._advance()
+                self._tend()
             except Interrupted:
                 continue
 
@@ -177,7 +181,10 @@ class Runner:
         return (
             message.source in self._binding.sources
             and (not message.only_bindings or name in message.only_bindings)
-            and any(record.topic in self._topics for record in message.records)
+            and (
+                any(record.topic in self._topics for record in message.records)
+                or (message.fill is not None and message.fill.entity in self._binding.entities)
+            )
         )
 
     def _apply(self, held: Held, messages: list[Message], consumed: int) -> None:
@@ -194,6 +201,15 @@ class Runner:
             behind = held.read != held.position and self._log.owns(partition)
             if behind and time.monotonic() - held.moved > _ADVANCE_S:
                 self._apply(held, [], _now())
+
+    def _tend(self) -> None:
+        if time.monotonic() - self._tended < _TEND_S:
+            return
+        self._tended = time.monotonic()
+        for partition, held in self._held.items():
+            if self._log.owns(partition):
+                work = partial(self._sink.tend, held.place, held.position)
+                self.persist(work, needs=partition)
 
 
 def run(name: str, folder: Path = bindings.FOLDER) -> None:

@@ -35,6 +35,15 @@ class Position:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """From where to where a place's position goes with an apply."""
+
+    place: Place
+    at: Position
+    to: Position
+
+
 class Sink(Protocol):
     """A target. One thread uses it."""
 
@@ -55,6 +64,9 @@ class Sink(Protocol):
         Give the target's transaction id where it has one. Raise TryLater where nothing is wrong with the
         messages, Fenced where another owner has claimed the place, TongbuError where a person must act.
         """
+
+    def tend(self, place: Place, at: Position) -> None:
+        """Between messages, every few seconds: try again what was set aside. Raises as `apply` does."""
 
     def close(self) -> None:
         """Let go of connections."""

@@ -3,14 +3,17 @@ Target tables of a binding, derived from the Avro schemas: which columns there a
 
 A scalar becomes a column, a nested record one column per field (`gross` -> `gross_amount`,
 `gross_currency`), an array that the binding lists under `children` a table of its own, any other array
-or map a JSON column. Of `meta` only the version is kept.
+or map a JSON column. Of `meta` only the version is kept. What refers to another entity, and says so in the
+binding, gets a foreign key, and stands after it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
 from schemas.catalog import Catalog, RecordSchema
@@ -19,6 +22,8 @@ from schemas.errors import TongbuError
 
 #: The column of the guard; its value is the record's version.
 VERSION = "version"
+
+_LONGEST_NAME = 63
 
 _LOGICAL = {"timestamp-micros": "timestamp", "date": "date", "uuid": "text"}
 _PLAIN = {
@@ -42,6 +47,20 @@ class Column(NamedTuple):
     kind: str
 
 
+class Reference(NamedTuple):
+    """A column whose value is the id of a row of another root table (or of the same)."""
+
+    column: str
+    table: str
+
+    def name(self, table: TargetTable) -> str:
+        """Give the name of its foreign key, within what all databases allow (63 bytes)."""
+        full = f"{table.name}_{self.column}_fk"
+        if len(full.encode()) <= _LONGEST_NAME:
+            return full
+        return f"fk_{hashlib.sha256(full.encode()).hexdigest()[:16]}"
+
+
 @dataclass(frozen=True)
 class TargetTable:
     """A table. `parent` is the table its rows belong to, `array` the field that holds them; both None for a root."""
@@ -53,6 +72,12 @@ class TargetTable:
     key: tuple[str, ...]
     parent: str | None = None
     array: str | None = None
+    references: tuple[Reference, ...] = ()
+
+    @property
+    def to_itself(self) -> tuple[str, ...]:
+        """The columns that refer to another row of the same table."""
+        return tuple(each.column for each in self.references if each.table == self.name)
 
     @property
     def values(self) -> tuple[Column, ...]:
@@ -84,16 +109,77 @@ def tables(
     binding: RelationalBinding, catalog: Catalog, sql_type: Callable[[str], str]
 ) -> list[TargetTable]:
     """
-    Give the tables of a binding, parents before children, in the order of its entities.
+    Give the tables of a binding: what others refer to comes first, children follow their parents.
 
     `sql_type` translates a kind (text, key, integer, bigint, double, decimal(p,s), boolean, date, timestamp,
     json) to the dialect. Raise TongbuError where the binding asks for what the schemas don't have.
     """
-    found: list[TargetTable] = []
+    found: dict[str, list[TargetTable]] = {}
     for entity, wanted in binding.entities.items():
         schema = _schema(binding, catalog, entity, wanted)
-        found += _EntityTables(binding.binding, schema, wanted, sql_type).all()
-    return found
+        found[entity] = _EntityTables(binding.binding, schema, wanted, sql_type).all()
+    roots = {entity: made[0].name for entity, made in found.items()}
+    for entity, wanted in binding.entities.items():
+        found[entity] = _refer(binding.binding, found[entity], wanted.references, roots)
+    return [table for entity in _ordered(found) for table in found[entity]]
+
+
+def cycle(tables: list[TargetTable]) -> list[str]:
+    """Give root tables that refer to each other in a circle; empty where there is none."""
+    try:
+        list(TopologicalSorter(_dependencies(tables)).static_order())
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def _ordered(found: dict[str, list[TargetTable]]) -> list[str]:
+    """Order entities, each after those that it refers to; in a circle the declared order decides."""
+    owners = {made[0].name: entity for entity, made in found.items()}
+    needs = _dependencies([table for made in found.values() for table in made])
+    ordered: dict[str, None] = {}
+
+    def add(entity: str, path: tuple[str, ...]) -> None:
+        for other in needs[found[entity][0].name]:
+            if owners[other] not in (*path, *ordered):
+                add(owners[other], (*path, owners[other]))
+        ordered.setdefault(entity)
+
+    for entity in found:
+        add(entity, (entity,))
+    return list(ordered)
+
+
+def _dependencies(tables: list[TargetTable]) -> dict[str, list[str]]:
+    """Give root table -> the other root tables that it, or a child of it, refers to."""
+    needs: dict[str, list[str]] = {table.name: [] for table in tables if table.parent is None}
+    for table in tables:
+        root = table.parent or table.name
+        needs[root] += [each.table for each in table.references if each.table != root]
+    return needs
+
+
+def _refer(
+    binding: str, made: list[TargetTable], references: dict[str, str], roots: dict[str, str]
+) -> list[TargetTable]:
+    """Give the tables of an entity with their references."""
+    found: dict[str, list[Reference]] = {table.name: [] for table in made}
+    by_array = {table.array or "": table for table in made}
+    for field, entity in references.items():
+        array, _, column = field.rpartition(".")
+        table = by_array.get(array)
+        if table is None or column not in {each.name for each in table.columns}:
+            raise TongbuError(
+                f"binding {binding}: {made[0].entity} has no column for the reference {field}",
+                "Name a field that the binding keeps; `<array>.<field>` for a child table's.",
+            )
+        if entity not in roots:
+            raise TongbuError(
+                f"binding {binding}: {made[0].entity}.{field} refers to {entity}, which the binding does not have",
+                f"Add the entity to the binding, or drop the reference. It has: {', '.join(roots)}.",
+            )
+        found[table.name].append(Reference(column, roots[entity]))
+    return [replace(table, references=tuple(found[table.name])) for table in made]
 
 
 def _schema(
@@ -128,7 +214,7 @@ class _EntityTables:
         children = [self._child(array) for array in self._wanted.children]
         columns = [
             self._column("id", ("id",), "key"),
-            *self._flat(self._fields(), (), ""),
+            *self._flat(self._fields(), (), "", keys=set(self._wanted.references)),
             self._column(VERSION, ("meta", "version"), "bigint"),
         ]
         root = TargetTable(
@@ -153,7 +239,8 @@ class _EntityTables:
         declared = self._wanted.children[array]
         items = self._items(array)
         owner = f"{self._schema.name}_id"
-        columns = self._flat(items["fields"], (), "", keys={declared.key})
+        referring = {field.removeprefix(f"{array}.") for field in self._wanted.references}
+        columns = self._flat(items["fields"], (), "", keys={declared.key, *referring})
         if declared.key not in {column.name for column in columns}:
             raise self._error(f"has no field {array}.{declared.key} to be the key of its rows")
         return TargetTable(

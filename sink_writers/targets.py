@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
 import pymysql
 
 from schemas.catalog import Catalog
-from schemas.declarations import Binding
+from schemas.declarations import Binding, RelationalBinding
 from schemas.errors import TongbuError
+from sink_writers import fills
 from sink_writers.dialects.mariadb import Mariadb
 from sink_writers.dialects.postgresql import Ledger, Postgresql
+from sink_writers.fills import Fill
 from sink_writers.tables import TargetTable
 
 #: The database of each kind of binding.
@@ -23,6 +27,14 @@ _DIALECTS: dict[str, Any] = {"postgresql": Postgresql, "mariadb": Mariadb, "webh
 def dialect(binding: Binding) -> Any:
     """Give the database side of a binding."""
     return _DIALECTS[binding.kind](binding)
+
+
+@contextmanager
+def opened(binding: Binding) -> Iterator[tuple[Any, Any]]:
+    """Give the database side of a binding and a cursor on the live target, in autocommit mode."""
+    target = dialect(binding)
+    with closing(target.connect()) as connection, connection.cursor() as cursor:
+        yield target, cursor
 
 
 def tables(binding: Binding, catalog: Catalog) -> list[TargetTable]:
@@ -46,6 +58,7 @@ def plan(binding: Binding, catalog: Catalog) -> list[str]:
         statements += [sql for name, sql in target.own_tables().items() if name not in live]
         for table in found:
             statements += _missing(target, table, live.get(table.name))
+        statements += _references(target, connection, found)
         return [*statements, *target.routines(connection, found)]
 
 
@@ -76,6 +89,67 @@ def read_rows(binding: Binding, catalog: Catalog, table: str) -> Iterator[dict[s
             f"binding {binding.binding} has no table {table}", f"Known: {', '.join(known)}."
         )
     yield from target.rows(known[table])
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Records of a table that were set aside for one reason: how many, and since when the oldest."""
+
+    table: str
+    reason: str
+    waits_for: str | None
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a target is: what it could not take yet, and its fills."""
+
+    set_aside: list[SetAside] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
+
+
+def condition(binding: RelationalBinding) -> Condition:
+    """Ask a target; raise TryLater where it does not answer or has no tables yet."""
+    with opened(binding) as (target, cursor):
+        try:
+            cursor.execute(
+                "select table_name, reason, waits_table, count(*), min(set_aside_at) "
+                f"from {target.table('tongbu_set_aside')} where binding = %s "
+                "group by table_name, reason, waits_table order by 4 desc",
+                [binding.binding],
+            )
+            apart = [SetAside(*row) for row in cursor.fetchall()]
+            found = fills.read(cursor, target.table("tongbu_fill"), binding.binding)
+        except (psycopg.Error, pymysql.Error) as error:
+            raise target.explain(error) from None
+    return Condition(apart, found)
+
+
+def set_aside(binding: RelationalBinding) -> dict[str, dict[str, str]]:
+    """Give table -> id -> why it was set aside."""
+    found: dict[str, dict[str, str]] = {}
+    with opened(binding) as (target, cursor):
+        name = target.table("tongbu_set_aside")
+        cursor.execute(
+            f"select table_name, record_key, reason from {name} where binding = %s",
+            [binding.binding],
+        )
+        for table, key, reason in cursor.fetchall():
+            found.setdefault(table, {})[key] = reason
+    return found
+
+
+def _references(target: Any, connection: Any, found: list[TargetTable]) -> list[str]:
+    wanted = [(table, reference) for table in found for reference in table.references]
+    there = target.foreign_keys(connection) if wanted else set()
+    return [
+        statement
+        for table, reference in wanted
+        if reference.name(table) not in there
+        for statement in target.refer(table, reference)
+    ]
 
 
 def _missing(target: Any, table: TargetTable, live: dict[str, str] | None) -> list[str]:

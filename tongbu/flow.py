@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import orjson
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from schemas.declarations import load_bindings, load_sources
+from schemas.declarations import Binding, RelationalBinding, load_bindings, load_sources
 from schemas.errors import TongbuError
+from sink_writers import targets
 from sink_writers.bindings import FOLDER
+from sink_writers.fills import Fill
+from sink_writers.targets import SetAside
 from tongbu import topics
 from tongbu.accounting import TRANSACTIONS
-from tongbu.instance import Instance
+from tongbu.instance import Instance, complete_environment
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Flow:
     behind: int | None
     state: str
     dead_letters: int = 0
+    set_aside: tuple[SetAside, ...] = ()
+    filling: tuple[Fill, ...] = ()
 
     @property
     def well(self) -> bool:
@@ -43,12 +49,22 @@ def inspect(instance: Instance) -> list[Flow]:
         behind = _behind(bootstrap, "tongbu-processor", f"cdc.{source}")
         state = lane.get("stopped") or ("running" if lane else "not read yet")
         flows.append(Flow("lane", source, behind, state, lane.get("dead_letters", 0)))
-    for declared in load_bindings(FOLDER):
-        name = declared.value.binding
-        flows.append(
-            Flow("sink", name, _behind(bootstrap, f"sink-{name}", TRANSACTIONS), "running")
-        )
+    complete_environment(instance.name)
+    flows += [_sink(bootstrap, declared.value) for declared in load_bindings(FOLDER)]
     return flows
+
+
+def _sink(bootstrap: str, binding: Binding) -> Flow:
+    name = binding.binding
+    behind = _behind(bootstrap, f"sink-{name}", TRANSACTIONS)
+    if not isinstance(binding, RelationalBinding):
+        return Flow("sink", name, behind, "running")
+    try:
+        found = targets.condition(binding)
+    except TongbuError as error:
+        return Flow("sink", name, behind, error.message)
+    filling = tuple(each for each in found.fills if not each.is_done)
+    return Flow("sink", name, behind, "running", 0, tuple(found.set_aside), filling)
 
 
 def _behind(bootstrap: str, group: str, topic: str) -> int | None:
@@ -58,14 +74,27 @@ def _behind(bootstrap: str, group: str, topic: str) -> int | None:
         return None
 
 
-def report(flows: list[Flow]) -> Table:
-    """Give the flows for a person."""
-    table = Table("flow", "behind", "dead letters", "state", box=None, pad_edge=False)
+def report(flows: list[Flow]) -> RenderableType:
+    """Give the flows for a person, below them what targets could not take yet and how far their fills are."""
+    columns = ("flow", "behind", "dead letters", "set aside", "state")
+    table = Table(*columns, box=None, pad_edge=False)
+    notes = []
     for flow in flows:
         table.add_row(
             f"{flow.kind} {flow.name}",
             "?" if flow.behind is None else f"{flow.behind:,}",
             str(flow.dead_letters or ""),
+            f"{apart:,}" if (apart := sum(each.count for each in flow.set_aside)) else "",
             Text(flow.state, "green" if flow.well else "red"),
         )
-    return table
+        for each in flow.set_aside:
+            waits = f" (waits for {each.waits_for})" if each.waits_for else ""
+            notes.append(
+                f"{flow.name}: {each.count:,} of {each.table} set aside since {each.since:%Y-%m-%d %H:%M:%S}: "
+                f"{each.reason}{waits}"
+            )
+        notes += [
+            f"{flow.name}: filling {fill.entity} from {fill.source}, {fill.records:,} records so far, at {fill.reached}"
+            for fill in flow.filling
+        ]
+    return Group(table, Text("\n".join(["", *notes])) if notes else "")

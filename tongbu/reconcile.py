@@ -2,7 +2,8 @@
 Reconciliation: every mapped row of the sources against every relational target, through the same mapping.
 
 It reads the sources as they are now, so it is meant for a quiet moment: what is still on its way is told as a
-difference. Ids with an open dead letter, and rows that can't be mapped, are set apart and named.
+difference. Ids with an open dead letter, rows that can't be mapped, and
+records that a target has set aside, are set apart and named.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from schemas.declarations import RelationalBinding, load_bindings
 from schemas.errors import TongbuError
 from schemas.registry import Registry
 from sink_writers import bindings, targets
-from sink_writers.changes import Changes, Rows
+from sink_writers.changes import Rows, merge
 from sink_writers.messages import Record
 from streams.in_force import InForce, compile_in_force
 from tongbu import source_rows
@@ -169,8 +170,10 @@ class _Comparison:
         wanted = [
             each for name, found in records.items() if name in binding.sources for each in found
         ]
-        changes: Changes = Rows(tables, self._decoder).changes(wanted)
+        changes = merge(map(Rows(tables, self._decoder).entry, wanted))
         parity = self._report.targets[binding.binding]
+        for id_, reason in targets.set_aside(binding).get(tables[0].name, {}).items():
+            self._report.apart(entity, id_, f"set aside by {binding.binding}: {reason}")
         apart = self._report.set_apart.get(entity, {})
         before = parity.rows
         for table in tables:

@@ -18,7 +18,7 @@ from schemas.declarations import RelationalBinding
 from schemas.errors import TongbuError
 from sink_writers.bindings import resolve
 from sink_writers.sink import TryLater
-from sink_writers.tables import Column, TargetTable, tables
+from sink_writers.tables import Column, Reference, TargetTable, cycle, tables
 
 _TYPES = {
     "key": "varchar(255)",
@@ -40,9 +40,22 @@ _POSITION = """binding varchar(64), topic varchar(249), partition_no int, topic_
   moved_at datetime(6) not null default now(6), primary key (binding, topic, partition_no)"""
 _FENCE = """table_name varchar(64), record_key varchar(255), version bigint not null,
   fenced_at datetime(6) not null default now(6), primary key (table_name, record_key)"""
-_SET_ASIDE = """binding varchar(64), table_name varchar(64), record_key varchar(255), version bigint not null,
-  reason text not null, value longblob not null, set_aside_at datetime(6) not null default now(6),
+_SET_ASIDE = """binding varchar(64), table_name varchar(64), record_key varchar(255), partition_no int not null,
+  operation varchar(16) not null, version bigint not null, reason text not null,
+  waits_table varchar(64), waits_key varchar(255), value longblob not null,
+  set_aside_at datetime(6) not null default now(6), tried_at datetime(6) not null default now(6),
   primary key (binding, table_name, record_key)"""
+_FILL = """binding varchar(64), source varchar(64), entity varchar(64), fill_id varchar(64) not null,
+  reached varchar(255) not null default '', records bigint not null default 0, deleted bigint not null default 0,
+  is_done smallint not null default 0, started_at datetime(6) not null default now(6),
+  moved_at datetime(6) not null default now(6), primary key (binding, source, entity)"""
+
+#: A stopped owner lets go of its locks before the consumer group gives its partition to another.
+_SESSION = (
+    "set session sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
+    "transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 4, "
+    "idle_transaction_timeout = 4, max_statement_time = 60"
+)
 
 _MISSING = {ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.BAD_DB_ERROR}
 _REFUSED_LOGIN = {ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR}
@@ -75,6 +88,8 @@ def sql_type(kind: str) -> str:
 class Mariadb:
     """The target tables of a relational binding in a MariaDB database."""
 
+    session = _SESSION
+
     def __init__(self, binding: RelationalBinding) -> None:
         self.name = binding.binding
         self._binding = binding
@@ -100,7 +115,13 @@ class Mariadb:
 
     def tables(self, catalog: Catalog) -> list[TargetTable]:
         """Give the tables, parents first."""
-        return tables(self._binding, catalog, sql_type)
+        found = tables(self._binding, catalog, sql_type)
+        if circle := cycle(found):
+            raise TongbuError(
+                f"binding {self.name}: {' -> '.join(circle)} refer to each other in a circle",
+                "MariaDB and MySQL check foreign keys row by row: drop one of these references from the binding.",
+            )
+        return found
 
     def table(self, name: str) -> str:
         """Give the quoted name of a table."""
@@ -122,9 +143,18 @@ class Mariadb:
         """Nothing: the database of the DSN must be there."""
         return []
 
+    def explain(self, error: pymysql.Error) -> TongbuError:
+        """Say an error in the words of the contract."""
+        return explain(self.name, error)
+
     def own_tables(self) -> dict[str, str]:
         """Give name -> definition of the tables that hold the sink's own state."""
-        own = {"tongbu_position": _POSITION, "tongbu_fence": _FENCE, "tongbu_set_aside": _SET_ASIDE}
+        own = {
+            "tongbu_position": _POSITION,
+            "tongbu_fence": _FENCE,
+            "tongbu_set_aside": _SET_ASIDE,
+            "tongbu_fill": _FILL,
+        }
         return {name: f"create table {name} (\n  {body}) {_OPTIONS}" for name, body in own.items()}
 
     def create(self, table: TargetTable) -> str:
@@ -140,6 +170,22 @@ class Mariadb:
     def add(self, table: TargetTable, column: Column) -> str:
         """Give the statement that adds a column."""
         return f"alter table {quote(table.name)} add column {_define(column)}"
+
+    def foreign_keys(self, connection: Any) -> set[str]:
+        """Give the names of the foreign keys that are there."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select constraint_name from information_schema.referential_constraints "
+                "where constraint_schema = database()"
+            )
+            return {name for (name,) in cursor.fetchall()}
+
+    def refer(self, table: TargetTable, reference: Reference) -> list[str]:
+        """Give the statement that makes a foreign key; the database adds the index."""
+        return [
+            f"alter table {quote(table.name)} add constraint {quote(reference.name(table))} "
+            f"foreign key ({quote(reference.column)}) references {quote(reference.table)} (`id`)"
+        ]
 
     def change(self, table: TargetTable, column: Column) -> str:
         """Give the statement that a person has to judge: another type for a column that is there."""

@@ -15,7 +15,7 @@ from schemas.errors import TongbuError
 from sink_writers.bindings import resolve
 from sink_writers.dialects.postgresql_apply import apply_function, quote
 from sink_writers.sink import TryLater
-from sink_writers.tables import Column, TargetTable, tables
+from sink_writers.tables import Column, Reference, TargetTable, tables
 
 _TYPES = {
     "key": "text",
@@ -35,9 +35,14 @@ POSITION = """binding text, topic text, partition_no integer, topic_id text not 
   primary key (binding, topic, partition_no)"""
 FENCE = """table_name text, record_key text, version bigint not null,
   fenced_at timestamptz not null default now(), primary key (table_name, record_key)"""
-SET_ASIDE = """binding text, table_name text, record_key text, version bigint not null, reason text not null,
-  value bytea not null, set_aside_at timestamptz not null default now(),
+SET_ASIDE = """binding text, table_name text, record_key text collate "C", partition_no integer not null,
+  operation text not null, version bigint not null, reason text not null, waits_table text, waits_key text collate "C",
+  value bytea not null, set_aside_at timestamptz not null default now(), tried_at timestamptz not null default now(),
   primary key (binding, table_name, record_key)"""
+FILL = """binding text, source text, entity text, fill_id text not null, reached text not null default '',
+  records bigint not null default 0, deleted bigint not null default 0, is_done smallint not null default 0,
+  started_at timestamptz not null default now(), moved_at timestamptz not null default now(),
+  primary key (binding, source, entity)"""
 LEDGER = """binding text, id text, entity text not null, entity_id text not null,
   version bigint not null, attempts integer not null, outcome text, status integer,
   first_at timestamptz not null default now(), last_at timestamptz not null default now(),
@@ -101,9 +106,18 @@ class Postgresql:
             return []
         return [f"create schema {quote(self.schema)}"]
 
+    def explain(self, error: psycopg.Error) -> TongbuError:
+        """Say an error in the words of the contract."""
+        return explain(self.name, error)
+
     def own_tables(self) -> dict[str, str]:
         """Give name -> definition of the tables that hold the sink's own state."""
-        own = {"tongbu_position": POSITION, "tongbu_fence": FENCE, "tongbu_set_aside": SET_ASIDE}
+        own = {
+            "tongbu_position": POSITION,
+            "tongbu_fence": FENCE,
+            "tongbu_set_aside": SET_ASIDE,
+            "tongbu_fill": FILL,
+        }
         return {name: f"create table {self.table(name)} (\n  {body})" for name, body in own.items()}
 
     def create(self, table: TargetTable) -> str:
@@ -119,6 +133,23 @@ class Postgresql:
     def add(self, table: TargetTable, column: Column) -> str:
         """Give the statement that adds a column."""
         return f"alter table {self.table(table.name)} add column {_define(column, table)}"
+
+    def foreign_keys(self, connection: Any) -> set[str]:
+        """Give the names of the foreign keys that are there."""
+        found = connection.execute(
+            "select conname from pg_constraint where contype = 'f' and connamespace = to_regnamespace(%s)",
+            [quote(self.schema)],
+        )
+        return {name for (name,) in found.fetchall()}
+
+    def refer(self, table: TargetTable, reference: Reference) -> list[str]:
+        """Give the statements that make a foreign key, and the index without which a delete of its parent crawls."""
+        name, column = quote(reference.name(table)), quote(reference.column)
+        return [
+            f"create index if not exists {name} on {self.table(table.name)} ({column})",
+            f"alter table {self.table(table.name)} add constraint {name} foreign key ({column}) "
+            f"references {self.table(reference.table)} deferrable",
+        ]
 
     def change(self, table: TargetTable, column: Column) -> str:
         """Give the statement that a person has to judge: another type for a column that is there."""
@@ -223,7 +254,9 @@ def explain(name: str, error: psycopg.Error) -> TongbuError:
 
 def _define(column: Column, table: TargetTable) -> str:
     required = " not null" if column.path == ("meta", "version") else ""
-    return f"{quote(column.name)} {column.sql_type}" + (
+    # Ids compare as UTF-8 bytes everywhere, and a fill walks along them.
+    bytewise = ' collate "C"' if column.kind == "key" else ""
+    return f"{quote(column.name)} {column.sql_type}{bytewise}" + (
         "" if column.name in table.key else required
     )
 

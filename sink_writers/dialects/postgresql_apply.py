@@ -6,10 +6,11 @@ with its input as jsonb, json or arrays: jsonb was quickest for one order, and a
 argument is
 
     {"binding", "topic", "partition", "epoch", "from", "to", "lane_offset",      the compare-and-set; absent in a retry
-     "<table>": [rows], "<child table>": [rows], "<table>-": [{"id", "version"}]}
+     "<table>": [rows], "<child table>": [rows], "<table>~": [{"from", "to"}], "<table>-": [{"id", "version"}]}
 
 Only a row whose version is above the stored one, and above a fence, is taken; the children of a taken row
-become exactly what came with it, and rows that are equal already are not written.
+become exactly what came with it, and rows that are equal already are not written. Foreign keys between entities are
+checked at the end, so that no order of rows matters: a table may refer to itself, two tables to each other.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ _FENCE_RULE = """not exists (select from {fence} f
 def apply_function(binding: str, schema: str, tables: list[TargetTable]) -> tuple[str, str]:
     """Give name and definition of the function for these tables; the name changes with the definition."""
     roots = [table for table in tables if table.parent is None]
-    writer = _Writer(schema, binding, tables)
+    writer = _Writer(schema, tables)
     steps = [
         writer.move(),
+        *writer.check("deferred"),
         *(writer.put(root) for root in roots),
+        *writer.follow(),
         *(writer.remove(root) for root in reversed(roots)),
+        *writer.check("immediate"),
     ]
     body = "\n".join(steps)
     name = f"tongbu_apply_{binding}_{hashlib.sha256(body.encode()).hexdigest()[:8]}"
@@ -41,9 +45,8 @@ def apply_function(binding: str, schema: str, tables: list[TargetTable]) -> tupl
 
 
 class _Writer:
-    def __init__(self, schema: str, binding: str, tables: list[TargetTable]) -> None:
+    def __init__(self, schema: str, tables: list[TargetTable]) -> None:
         self._schema = schema
-        self._binding = _literal(binding)
         self._tables = tables
 
     def move(self) -> str:
@@ -75,10 +78,7 @@ class _Writer:
       where {fence}
       on conflict (id) do update set {assign} where t.{VERSION} < excluded.{VERSION}
       returning id)
-    select coalesce(array_agg(id), '{{}}') into taken from put;
-    delete from {self._own("set_aside")} s using {self._name(table)} t
-      where s.binding = {self._binding} and s.table_name = {_literal(table.name)}
-        and s.record_key in (select unnest(taken)) and t.id = s.record_key and s.version <= t.version;"""
+    select coalesce(array_agg(id), '{{}}') into taken from put;"""
         ]
         steps += [self._difference(child) for child in self._children(table)]
         return f"  if batch ? {_literal(table.name)} then\n" + "\n".join(steps) + "\n  end if;"
@@ -99,6 +99,23 @@ class _Writer:
     delete from {self._name(child)} t where t.{owner} in (select unnest(taken)) and not exists (
       select from {_rows(child.name, keys)} where x.{owner} = t.{owner} and x.{key} = t.{key});"""
 
+    def check(self, when: str) -> list[str]:
+        """Check foreign keys between entities now, or at the end; nothing where there are none."""
+        refers = any(table.references for table in self._tables)
+        return [f"  set constraints all {when};"] if refers else []
+
+    def follow(self) -> list[str]:
+        """Let the rows that refer to an id that has moved follow it."""
+        return [
+            f"""  if batch ? {_literal(reference.table + "~")} then
+    update {self._name(table)} t set {quote(reference.column)} = x."to"
+      from jsonb_to_recordset(batch->{_literal(reference.table + "~")}) x("from" text, "to" text)
+      where t.{quote(reference.column)} = x."from";
+  end if;"""
+            for table in self._tables
+            for reference in table.references
+        ]
+
     def remove(self, table: TargetTable) -> str:
         """Delete rows of lower versions, children first, and leave a fence against older records that come late."""
         gone = f"jsonb_to_recordset(batch->{_literal(table.name + '-')}) x(id text, version bigint)"
@@ -116,9 +133,6 @@ class _Writer:
       from {self._name(table)} t join {gone} on t.id = x.id where t.{VERSION} < x.version;
 {children}
     delete from {self._name(table)} t where t.id in (select unnest(taken));
-    delete from {self._own("set_aside")} s using {gone}
-      where s.binding = {self._binding} and s.table_name = {_literal(table.name)}
-        and s.record_key = x.id and s.version <= x.version;
   end if;"""
 
     def _children(self, table: TargetTable) -> list[TargetTable]:

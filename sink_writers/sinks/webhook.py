@@ -63,7 +63,8 @@ class WebhookSink:
         """Raise the epoch and read the position."""
         try:
             connection = self._connect()
-            position = claim(connection, _POSITION, place)
+            with connection.transaction():
+                position = claim(connection.cursor(), _POSITION, place)
             self._disabled = _is_disabled(connection, place.binding)
         except psycopg.Error as error:
             raise explain(place.binding, error) from None
@@ -82,6 +83,9 @@ class WebhookSink:
         except psycopg.Error as error:
             raise explain(place.binding, error) from None
         return None
+
+    def tend(self, place: Place, at: Position) -> None:
+        """Nothing waits: a call that did not succeed is repeated by `apply`."""
 
     def close(self) -> None:
         """Let go of connections."""

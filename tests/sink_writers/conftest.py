@@ -15,12 +15,11 @@ import pytest
 from schemas.catalog import Catalog, RecordSchema
 from schemas.codec import Decoder, encode
 from schemas.declarations import RelationalBinding
-from sink_writers import targets
-from sink_writers.messages import Message, Record
+from sink_writers import fills, targets
+from sink_writers.messages import Chunk, Message, Record
 from sink_writers.sink import Place, Position, Sink
-from sink_writers.sinks.mariadb import MariadbSink
+from sink_writers.sinks import make_sink
 from sink_writers.sinks.memory import MemorySink
-from sink_writers.sinks.postgresql import PostgresqlSink
 
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}
 MONEY = {
@@ -51,6 +50,7 @@ def entity(name: str, *fields: tuple[str, Any]) -> RecordSchema:
             {"name": "version", "type": "long"},
             {"name": "occurred_at", "type": optional(MICROS), "default": None},
             {"name": "changed", "type": {"type": "array", "items": "string"}},
+            {"name": "previous_id", "type": optional("string"), "default": None},
         ],
     }
     all_fields = [("meta", meta), ("id", "string"), *fields]
@@ -75,6 +75,7 @@ STATUS = {"type": "enum", "name": "Status", "symbols": ["unknown", "draft", "app
 ENTITIES = {
     schema.name: schema
     for schema in (
+        entity("org_unit", ("name", optional("string")), ("parent_id", optional("string"))),
         entity(
             "customer",
             ("name", optional("string")),
@@ -112,6 +113,11 @@ class World:
             "customer", key, version, operation, {"name": None, "since": None} | values
         )
 
+    def unit(self, key: str, version: int, operation: str = "update", **values: Any) -> Record:
+        """An organisational unit; `parent_id` is another one."""
+        values = {"name": None, "parent_id": None} | values
+        return self._record("org_unit", key, version, operation, values)
+
     def order(
         self,
         key: str,
@@ -142,17 +148,35 @@ class World:
         version = records[0].version if records else 0
         return Message(source, version, kind, f"tx{version}", None, records)
 
+    def chunk(
+        self,
+        fill: str,
+        version: int,
+        *records: Record,
+        after: str = "",
+        to: str = "",
+        last: bool = False,
+        withheld: tuple[str, ...] = (),
+    ) -> Message:
+        """A chunk of a fill of customers for the binding `b`."""
+        chunk = Chunk(fill, "customer", after, to, last)
+        named = tuple(("customer", id_) for id_ in withheld)
+        return Message(
+            "erp", version, "republish", None, None, records, ("b",), fill=chunk, withheld=named
+        )
+
     def _record(
         self, name: str, key: str, version: int, operation: str, values: dict[str, Any]
     ) -> Record:
         schema = ENTITIES[name]
-        changed = values.pop("changed", [])
+        changed, previous_id = values.pop("changed", []), values.pop("previous_id", None)
         meta = {
             "event_id": f"{name}/{key}/{version}",
             "operation": operation,
             "version": version,
             "occurred_at": None,
             "changed": changed,
+            "previous_id": previous_id,
         }
         value = encode(SCHEMA_IDS[schema.topic], schema.parsed, {"meta": meta, "id": key, **values})
         return Record(schema.topic, key, operation, version, value)
@@ -172,10 +196,15 @@ def binding(kind: str, name: str, **options: Any) -> RelationalBinding:
             "kind": kind,
             "sources": ["erp"],
             "entities": {
-                "customer": {"table": f"{prefix}customer"},
                 "sales_order": {
                     "table": f"{prefix}sales_order",
+                    "references": {"customer_id": "customer"},
                     "children": {"lines": {"table": f"{prefix}sales_order_line", "key": "line_no"}},
+                },
+                "customer": {"table": f"{prefix}customer"},
+                "org_unit": {
+                    "table": f"{prefix}org_unit",
+                    "references": {"parent_id": "org_unit"},
                 },
             },
             **options,
@@ -204,9 +233,21 @@ class Target:
         """Key -> version of what was refused."""
         raise NotImplementedError
 
+    def begin_fill(self, fill: str) -> None:
+        """Announce a fill of the customers of `erp`."""
+        raise NotImplementedError
+
+    def fill(self) -> tuple[str, str, bool]:
+        """Id of the fill of customers, the id that it has reached, whether it is done."""
+        raise NotImplementedError
+
     def close(self) -> None:
         for sink in self.sinks:
             sink.close()
+
+    def tend(self) -> None:
+        sink = self.sinks[0]
+        sink.tend(self.place, sink.claim(self.place))
 
     def apply(self, *messages: Message) -> None:
         """Apply messages as the owner that goes on where the last one stopped."""
@@ -236,14 +277,20 @@ class MemoryTarget(Target):
         letters = self.sink().set_aside  # type: ignore[attr-defined]
         return {key: record.version for (_, key), (record, _) in letters.items()}
 
+    def begin_fill(self, fill: str) -> None:
+        self.sink().fills["erp", "customer"] = fill, ""  # type: ignore[attr-defined]
+
+    def fill(self) -> tuple[str, str, bool]:
+        fill, reached = self.sink().fills["erp", "customer"]  # type: ignore[attr-defined]
+        return fill, reached or "", reached is None
+
 
 @dataclass
 class DatabaseTarget(Target):
     spec: RelationalBinding = None  # type: ignore[assignment]
 
     def sink(self) -> Sink:
-        kind = {"postgresql": PostgresqlSink, "mariadb": MariadbSink}[self.spec.kind]
-        self.sinks.append(kind(self.spec, self.world.catalog, self.world.decoder))
+        self.sinks.append(make_sink(self.spec, self.world.catalog, self.world.decoder))
         return self.sinks[-1]
 
     def rows(self, table: str) -> list[dict[str, Any]]:
@@ -265,12 +312,22 @@ class DatabaseTarget(Target):
         where = f"where binding = '{self.spec.binding}'"
         return dict(self.query(f"select record_key, version from {table} {where}"))
 
+    def begin_fill(self, fill: str) -> None:
+        with targets.opened(self.spec) as (target, cursor):
+            name = target.table("tongbu_fill")
+            fills.begin(cursor, name, self.spec.binding, "erp", "customer", fill)
+
+    def fill(self) -> tuple[str, str, bool]:
+        with targets.opened(self.spec) as (target, cursor):
+            (found,) = fills.read(cursor, target.table("tongbu_fill"), self.spec.binding)
+            return found.id, "" if found.is_done else found.reached, found.is_done
+
     def close(self) -> None:
         super().close()
         if self.spec.kind == "postgresql":
             self.query(f'drop schema "{self.spec.schema_}" cascade')
             return
-        for name in ("sales_order_line", "sales_order", "customer"):
+        for name in ("sales_order_line", "sales_order", "customer", "org_unit"):
             self.query(f"drop table {self.prefix}{name}")
 
 

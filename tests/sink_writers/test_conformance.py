@@ -190,3 +190,220 @@ def test_a_record_that_can_not_be_decoded_is_set_aside(target, world):
 
     assert [row["id"] for row in target.rows("customer")] == ["c1"]
     assert target.set_aside() == {"c2": 1}
+
+
+# -- references between entities
+
+
+def test_children_and_parents_of_one_batch_arrive_in_any_order(target, world):
+    target.apply(
+        world.message(world.order("erp:o1", 1, customer_id="erp:c1")),
+        world.message(world.customer("erp:c1", 2)),
+    )
+
+    assert [row["customer_id"] for row in target.rows("sales_order")] == ["erp:c1"]
+    assert target.set_aside() == {}
+
+
+def test_a_record_without_its_parent_is_set_aside_and_its_neighbours_arrive(target, world):
+    target.apply(
+        world.message(
+            world.order("erp:o1", 1, customer_id="oa:c1", lines={1: "p"}), world.order("erp:o2", 1)
+        )
+    )
+
+    assert [row["id"] for row in target.rows("sales_order")] == ["erp:o2"]
+    assert target.rows("sales_order_line") == []
+    assert target.set_aside() == {"erp:o1": 1}
+
+
+def test_what_waits_for_its_parent_follows_when_it_comes(target, world):
+    target.apply(world.message(world.order("erp:o1", 1, customer_id="oa:c1", lines={1: "p"})))
+    target.tend()
+    assert target.rows("sales_order") == []
+    target.apply(world.message(world.customer("oa:c1", 2)))
+    target.tend()
+
+    assert [row["version"] for row in target.rows("sales_order")] == [1]
+    assert len(target.rows("sales_order_line")) == 1
+    assert target.set_aside() == {}
+
+
+def test_a_later_state_without_the_missing_parent_closes_the_letter(target, world):
+    target.apply(world.message(world.order("erp:o1", 1, customer_id="oa:c1")))
+    target.apply(world.message(world.order("erp:o1", 2)))
+    target.apply(world.message(world.customer("oa:c1", 3)))
+    target.tend()
+
+    assert [row["version"] for row in target.rows("sales_order")] == [2]
+    assert target.set_aside() == {}
+
+
+def test_the_letter_keeps_the_latest_state_that_waits(target, world):
+    target.apply(world.message(world.order("erp:o1", 1, customer_id="oa:c1", code="one")))
+    target.apply(world.message(world.order("erp:o1", 2, customer_id="oa:c1", code="two")))
+    assert target.set_aside() == {"erp:o1": 2}
+    target.apply(world.message(world.customer("oa:c1", 3)))
+    target.tend()
+
+    assert [row["code"] for row in target.rows("sales_order")] == ["two"]
+
+
+def test_a_parent_may_go_with_its_children(target, world):
+    target.apply(
+        world.message(
+            world.customer("erp:c1", 1),
+            world.order("erp:o1", 1, customer_id="erp:c1", lines={1: "p"}),
+        )
+    )
+    target.apply(
+        world.message(world.customer("erp:c1", 2, "delete"), world.order("erp:o1", 2, "delete"))
+    )
+
+    assert target.rows("customer") == target.rows("sales_order") == []
+    assert target.set_aside() == {}
+
+
+def test_a_parent_that_others_still_need_stays_until_they_go(target, world):
+    target.apply(
+        world.message(world.customer("erp:c1", 1), world.order("erp:o1", 1, customer_id="erp:c1"))
+    )
+    target.apply(world.message(world.customer("erp:c1", 2, "delete")))
+    assert [row["id"] for row in target.rows("customer")] == ["erp:c1"]
+    assert target.set_aside() == {"erp:c1": 2}
+    target.apply(world.message(world.order("erp:o1", 3, "delete")))
+    target.tend()
+
+    assert target.rows("customer") == []
+    assert target.set_aside() == {}
+
+
+def test_a_table_may_refer_to_itself(target, world):
+    target.apply(
+        world.message(
+            world.unit("oa:d3", 1, parent_id="oa:d2"),
+            world.unit("oa:d2", 1, parent_id="oa:d1"),
+            world.unit("oa:d1", 1),
+        )
+    )
+    assert [row["id"] for row in target.rows("org_unit")] == ["oa:d1", "oa:d2", "oa:d3"]
+    target.apply(world.message(*(world.unit(f"oa:d{number}", 2, "delete") for number in (1, 2, 3))))
+
+    assert target.rows("org_unit") == []
+    assert target.set_aside() == {}
+
+
+def test_a_whole_branch_waits_for_the_missing_root(target, world):
+    target.apply(
+        world.message(
+            world.unit("oa:d3", 1, parent_id="oa:d2"), world.unit("oa:d2", 1, parent_id="oa:d1")
+        )
+    )
+    assert target.set_aside() == {"oa:d2": 1, "oa:d3": 1}
+    target.apply(world.message(world.unit("oa:d1", 2)))
+    target.tend()
+    target.tend()
+
+    assert len(target.rows("org_unit")) == 3
+    assert target.set_aside() == {}
+
+
+def test_rows_that_refer_to_a_moved_id_follow_it(target, world):
+    target.apply(
+        world.message(world.customer("erp:c1", 1), world.order("erp:o1", 1, customer_id="erp:c1"))
+    )
+    target.apply(
+        world.message(
+            world.customer("erp:c1", 2, "delete"),
+            world.customer("erp:c2", 2, "create", previous_id="erp:c1"),
+        ),
+        world.message(
+            world.customer("erp:c2", 3, "delete"),
+            world.customer("erp:c3", 3, "create", previous_id="erp:c2"),
+        ),
+    )
+
+    assert [row["id"] for row in target.rows("customer")] == ["erp:c3"]
+    assert [row["customer_id"] for row in target.rows("sales_order")] == ["erp:c3"]
+    assert target.set_aside() == {}
+
+
+# -- fills
+
+
+def customers(target):
+    return [(row["id"], row["version"]) for row in target.rows("customer")]
+
+
+def test_a_fill_brings_what_is_missing_and_deletes_what_is_left_over(target, world):
+    target.apply(
+        world.message(
+            *(world.customer(f"erp:c{number}", 1) for number in (1, 3, 5, 9)),
+            world.customer("oa:c2", 1),
+        )
+    )
+    target.begin_fill("f1")
+    first = [world.customer(f"erp:c{number}", 7, "snapshot") for number in (1, 2)]
+    target.apply(world.chunk("f1", 7, *first, after="", to="erp:c4"))
+    assert target.fill() == ("f1", "erp:c4", False)
+    assert [id_ for id_, _ in customers(target)] == [
+        "erp:c1",
+        "erp:c2",
+        "erp:c5",
+        "erp:c9",
+        "oa:c2",
+    ]
+    last = world.customer("erp:c5", 8, "snapshot")
+    target.apply(world.chunk("f1", 8, last, after="erp:c4", to="erp:c5", last=True))
+
+    assert customers(target) == [("erp:c1", 7), ("erp:c2", 7), ("erp:c5", 8), ("oa:c2", 1)]
+    assert target.fill() == ("f1", "", True)
+
+
+def test_live_records_between_chunks_win_over_them(target, world):
+    target.begin_fill("f1")
+    target.apply(world.message(world.customer("erp:c2", 9, name="live")))
+    target.apply(
+        world.chunk("f1", 7, world.customer("erp:c2", 7, "snapshot"), to="erp:c2", last=True)
+    )
+    target.apply(world.message(world.customer("erp:c3", 10)))
+
+    assert customers(target) == [("erp:c2", 9), ("erp:c3", 10)]
+
+
+def test_ids_that_a_chunk_names_as_withheld_stay(target, world):
+    target.apply(world.message(world.customer("erp:c1", 1), world.customer("erp:c2", 1)))
+    target.begin_fill("f1")
+    target.apply(world.chunk("f1", 7, to="erp:c2", last=True, withheld=("erp:c2",)))
+
+    assert customers(target) == [("erp:c2", 1)]
+
+
+def test_chunks_of_another_fill_delete_nothing_and_are_no_progress(target, world):
+    target.apply(world.message(world.customer("erp:c1", 1)))
+    target.begin_fill("first")
+    target.begin_fill("second")
+    target.apply(world.chunk("first", 7, to="erp:c9", last=True))
+    target.apply(world.chunk("second", 8, after="erp:c5", to="erp:c9", last=True))
+
+    assert customers(target) == [("erp:c1", 1)]
+    assert target.fill() == ("second", "", False)
+
+
+def test_a_repeated_chunk_is_no_progress(target, world):
+    target.begin_fill("f1")
+    chunk = world.chunk("f1", 7, world.customer("erp:c1", 7, "snapshot"), to="erp:c1")
+    target.apply(chunk)
+    target.apply(chunk, world.chunk("f1", 9, after="erp:c1", to="erp:c1", last=True))
+
+    assert customers(target) == [("erp:c1", 7)]
+    assert target.fill() == ("f1", "", True)
+
+
+def test_what_a_fill_finds_left_over_is_fenced(target, world):
+    target.apply(world.message(world.customer("erp:c1", 1)))
+    target.begin_fill("f1")
+    target.apply(world.chunk("f1", 7, last=True))
+    target.apply(world.message(world.customer("erp:c1", 6)))
+
+    assert customers(target) == []

@@ -74,7 +74,7 @@ def test_tables_that_are_missing_are_waited_for(database, world):
 def test_a_broken_connection_is_opened_again(database, world):
     sink = database.sink()
     at = sink.claim(database.place)
-    connection = sink._connection
+    connection = sink._database._connection
     number = (
         connection.info.backend_pid
         if database.spec.kind == "postgresql"

@@ -86,7 +86,7 @@ def status(
             "services": [asdict(each) for each in states],
             "flows": [asdict(each) for each in flows],
         }
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=2, default=str))
     else:
         Console().print(report(states), "", flow.report(flows) if flows else "")
     if not (all(state.well for state in states) and all(each.well for each in flows)):

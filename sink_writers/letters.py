@@ -1,0 +1,157 @@
+"""
+Records that a target could not take yet: kept in `tongbu_set_aside`, beside the position, in the same transaction.
+
+A letter waits for a row of another table (its parent), or for a person (a data error). It is closed by any later
+record of its key. The owner of a place knows the keys of its letters, so that others need not be asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sink_writers.messages import Record
+from sink_writers.sink import Place
+from sink_writers.sql import inside
+from sink_writers.tables import VERSION, TargetTable
+
+if TYPE_CHECKING:
+    from sink_writers.changes import Entry
+    from sink_writers.sinks.relational import Database
+
+#: As many letters are tried again at once.
+_AT_ONCE = 500
+
+Key = tuple[str, str]
+
+
+class Letters:
+    """The letters of one binding."""
+
+    def __init__(self, database: Database, binding: str, roots: list[TargetTable]) -> None:
+        self._database = database
+        self._binding = binding
+        self._roots = {table.name: table for table in roots}
+        self._name = database.table("tongbu_set_aside")
+        self._known: dict[Place, dict[Key, int]] = {}
+
+    def load(self, place: Place) -> dict[Key, int]:
+        """Give (table, id) -> version of what is set aside; asks the target only the first time."""
+        if place not in self._known:
+            with self._database.transaction(place) as cursor:
+                cursor.execute(
+                    f"select table_name, record_key, version from {self._name} "
+                    "where binding = %s and partition_no = %s",
+                    [self._binding, place.partition],
+                )
+                found = {(table, key): version for table, key, version in cursor.fetchall()}
+            self._known[place] = found
+        return self._known[place]
+
+    def forget(self, place: Place) -> None:
+        """Read the letters of a place anew when they are next asked for."""
+        self._known.pop(place, None)
+
+    @contextmanager
+    def kept(self, place: Place) -> Iterator[None]:
+        """Forget what is known of the letters where the transaction at hand fails."""
+        try:
+            yield
+        except BaseException:
+            self.forget(place)
+            raise
+
+    def add(
+        self,
+        cursor: Any,
+        place: Place,
+        refused: Sequence[tuple[TargetTable, Record, str, Key | None]],
+    ) -> None:
+        """Set records aside with the reason, and the (table, id) that they wait for; not below what the target has."""
+        known = self._known[place]
+        by_table: dict[str, list[tuple[Record, str, Key | None]]] = {}
+        for table, record, reason, parent in refused:
+            by_table.setdefault(table.name, []).append((record, reason, parent))
+        for name, some in by_table.items():
+            versions = self._versions(cursor, name, [record.key for record, *_ in some])
+            newer = [each for each in some if each[0].version > versions.get(each[0].key, -1)]
+            again = [each for each in newer if known.get((name, each[0].key)) == each[0].version]
+            first = [each for each in newer if known.get((name, each[0].key), -1) < each[0].version]
+            self._note(cursor, name, again)
+            self._insert(cursor, place, name, first)
+            known.update({(name, record.key): record.version for record, *_ in first})
+
+    def _note(self, cursor: Any, table: str, tried: list[tuple[Record, str, Key | None]]) -> None:
+        cursor.executemany(
+            f"update {self._name} set reason = %s, waits_table = %s, waits_key = %s, "
+            "tried_at = current_timestamp(6) where binding = %s and table_name = %s and record_key = %s",
+            [
+                (reason, *(parent or (None, None)), self._binding, table, record.key)
+                for record, reason, parent in tried
+            ],
+        )
+
+    def _insert(
+        self, cursor: Any, place: Place, table: str, some: list[tuple[Record, str, Key | None]]
+    ) -> None:
+        self._delete(cursor, [(table, record.key) for record, *_ in some])
+        cursor.executemany(
+            f"insert into {self._name} (binding, table_name, record_key, partition_no, operation, version, "
+            "reason, waits_table, waits_key, value) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [
+                (
+                    self._binding, table, record.key, place.partition, record.operation, record.version,
+                    reason, *(parent or (None, None)), record.value,
+                )
+                for record, reason, parent in some
+            ],
+        )  # fmt: skip
+
+    def close(self, cursor: Any, place: Place, entries: Iterable[Entry]) -> None:
+        """Close the letters of records that were applied."""
+        known = self._known[place]
+        closed = [
+            each.key for each in entries if known.get(each.key, 1 << 63) <= each.record.version
+        ]
+        self._delete(cursor, closed)
+        for key in closed:
+            del known[key]
+
+    def ready(self, cursor: Any, place: Place) -> list[Record]:
+        """Give letters that may work now: those whose parent is there, and those that wait for nothing; oldest first."""
+        arrived = " ".join(
+            f"or (s.waits_table = %s and exists (select 1 from {self._database.table(name)} t "
+            "where t.id = s.waits_key))"
+            for name in self._roots
+        )
+        cursor.execute(
+            f"select table_name, record_key, operation, version, value from {self._name} s "
+            f"where binding = %s and partition_no = %s and (s.waits_table is null {arrived}) "
+            f"order by tried_at, version limit {_AT_ONCE}",
+            [self._binding, place.partition, *self._roots],
+        )
+        return [
+            Record(self._roots[table].topic, key, operation, version, bytes(value))
+            for table, key, operation, version, value in cursor.fetchall()
+            if table in self._roots
+        ]
+
+    def _delete(self, cursor: Any, keys: Sequence[Key]) -> None:
+        if keys:
+            cursor.executemany(
+                f"delete from {self._name} where binding = %s and table_name = %s and record_key = %s",
+                [(self._binding, *key) for key in keys],
+            )
+
+    def _versions(self, cursor: Any, table: str, keys: list[str]) -> dict[str, int]:
+        """Give the versions that the target has of these keys, of rows and of fences."""
+        rows = f"select id, {VERSION} from {self._database.table(table)} where id in "
+        fences = (
+            f"select record_key, version from {self._database.table('tongbu_fence')} "
+            "where table_name = %s and record_key in "
+        )
+        found: dict[str, int] = {}
+        for key, version in [*inside(cursor, rows, keys), *inside(cursor, fences, keys, [table])]:
+            found[key] = max(version, found.get(key, -1))
+        return found

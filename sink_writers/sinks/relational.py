@@ -1,0 +1,250 @@
+"""
+What every relational sink does, whatever the database: see the contract in sink.py.
+
+All that is there goes into one call of the database's `write` (the fast path). Where the target refuses it, or
+records are about what was set aside, or a chunk of a fill came, the careful path does the same inside one
+transaction with savepoints, and keeps what can't be applied in `tongbu_set_aside`, to try it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Protocol
+
+from schemas.catalog import Catalog
+from schemas.codec import Decoder
+from schemas.declarations import RelationalBinding
+from sink_writers import fills
+from sink_writers.changes import Changes, Entry, Rows, divide, merge, orphans, runs
+from sink_writers.letters import Letters
+from sink_writers.messages import Message, Record
+from sink_writers.sink import Move, Place, Position, Refused
+from sink_writers.sql import inside
+from sink_writers.tables import VERSION, TargetTable
+
+#: Fences outlive every record that the transactions topic (7 days) can still bring.
+_FENCE_DAYS = 8
+_SWEEP_EVERY_S = 3600.0
+
+
+class Database(Protocol):
+    """A kind of database: one connection, opened when it is needed. Errors are said in the words of sink.py."""
+
+    def tables(self, catalog: Catalog) -> list[TargetTable]:
+        """Give the binding's tables, what others refer to first."""
+
+    def table(self, name: str) -> str:
+        """Give the full, quoted name of a table."""
+
+    def learn(self, tables: list[TargetTable]) -> None:
+        """Learn the tables that `write` will be asked for."""
+
+    def single(self, place: Place) -> AbstractContextManager[Any]:
+        """Give a cursor for one `write` that is a transaction by itself."""
+
+    def transaction(self, place: Place) -> AbstractContextManager[Any]:
+        """Give a cursor of one transaction, committed at the end."""
+
+    def savepoint(self, cursor: Any) -> AbstractContextManager[None]:
+        """Undo what was done inside when it is left by an error; raise Refused for a data error."""
+
+    def claim(self, cursor: Any, place: Place) -> Position:
+        """Raise the epoch and read the position; raise OtherTopic."""
+
+    def write(self, cursor: Any, changes: Changes, move: Move | None) -> str | None:
+        """
+        Move the position, then put, move and remove what is newer than the target.
+
+        Give the transaction's id (or ""), None where the position had moved already; raise Fenced.
+        """
+
+    def unique_columns(self, cursor: Any, table: TargetTable) -> list[str]:
+        """Give the columns outside the key that a unique index covers and that may be null."""
+
+    def bytewise(self, column: str) -> str:
+        """Give the expression by which a text column compares as UTF-8 bytes."""
+
+    def days_ago(self, days: int) -> str:
+        """Give the expression for a moment in the past."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class RelationalSink:
+    """Tables of a database; see the contract in sink.py."""
+
+    def __init__(
+        self, database: Database, binding: RelationalBinding, catalog: Catalog, decoder: Decoder
+    ) -> None:
+        self._database = database
+        self._binding = binding.binding
+        self._rows = Rows(database.tables(catalog), decoder)
+        self._letters = Letters(database, binding.binding, self._rows.roots)
+        self._swept = time.monotonic()
+        database.learn(self._rows.tables)
+
+    def claim(self, place: Place) -> Position:
+        """Raise the epoch and read the position."""
+        self._letters.forget(place)
+        with self._database.transaction(place) as cursor:
+            return self._database.claim(cursor, place)
+
+    def apply(
+        self, place: Place, at: Position, messages: Sequence[Message], to: Position
+    ) -> str | None:
+        """One round trip where nothing stands against it."""
+        move = Move(place, at, to)
+        stretches = runs(messages)
+        with self._letters.kept(place):
+            letters = self._letters.load(place)
+            if len(stretches) <= 1 and not any(map(fills.is_fill, messages)):
+                try:
+                    return self._at_once(move, messages, letters)
+                except Refused:
+                    pass
+            return self._carefully(move, stretches)
+
+    def tend(self, place: Place, at: Position) -> None:
+        """Try again what was set aside and may work now; forget fences that have outlived their use."""
+        with self._letters.kept(place):
+            if self._letters.load(place):
+                with self._database.transaction(place) as cursor:
+                    self._retry(cursor, place, at)
+        if time.monotonic() - self._swept > _SWEEP_EVERY_S:
+            self._swept = time.monotonic()
+            with self._database.transaction(place) as cursor:
+                self._sweep(cursor)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+    def _at_once(
+        self, move: Move, messages: Sequence[Message], letters: dict[tuple[str, str], int]
+    ) -> str | None:
+        """Everything in one `write`; raise Refused where that can't be."""
+        entries = [self._rows.entry(record) for record in self._rows.net(messages)]
+        if letters and any(entry.key in letters for entry in entries):
+            raise Refused("a letter has to be closed")
+        with self._database.single(move.place) as cursor:
+            return self._database.write(cursor, merge(entries), move)
+
+    def _carefully(self, move: Move, stretches: Iterable[list[Message]]) -> str | None:
+        with self._database.transaction(move.place) as cursor:
+            done = self._database.write(cursor, Changes(), move)
+            if done is None:
+                return None
+            for stretch in stretches:
+                self._put_messages(cursor, move.place, stretch)
+            return done
+
+    def _put_messages(self, cursor: Any, place: Place, messages: list[Message]) -> None:
+        """Put the net effect; where the target refuses that, smaller stretches, down to one record."""
+
+        def put(some: Sequence[Message]) -> None:
+            entries = self._entries(cursor, place, self._rows.net(some))
+            if len(some) == 1 and fills.is_fill(some[0]):
+                entries += self._left_over(cursor, some[0])
+            self._put(cursor, place, entries)
+
+        def one_by_one(message: Message, _: Refused) -> None:
+            entries = self._entries(cursor, place, self._rows.net([message]))
+            self._put_apart(cursor, place, entries)
+
+        divide(messages, put, one_by_one)
+
+    def _retry(self, cursor: Any, place: Place, at: Position) -> None:
+        if letters := self._letters.ready(cursor, place):
+            self._database.write(cursor, Changes(), Move(place, at, at))
+            self._put_apart(cursor, place, self._entries(cursor, place, letters))
+
+    def _put_apart(self, cursor: Any, place: Place, entries: list[Entry]) -> None:
+        def set_aside(entry: Entry, refusal: Refused) -> None:
+            self._letters.add(cursor, place, [(entry.table, entry.record, str(refusal), None)])
+
+        divide(entries, partial(self._put, cursor, place), set_aside)
+
+    def _entries(self, cursor: Any, place: Place, records: Iterable[Record]) -> list[Entry]:
+        """Make the rows of records; those that can't be decoded are set aside."""
+        entries = []
+        for record in records:
+            try:
+                entries.append(self._rows.entry(record))
+            except Refused as refusal:
+                table = self._rows.root(record)
+                self._letters.add(cursor, place, [(table, record, str(refusal), None)])
+        return entries
+
+    def _put(self, cursor: Any, place: Place, entries: Sequence[Entry]) -> None:
+        """Put records: as they are, without those whose parents are missing, with unique values out of the way."""
+        try:
+            self._write(cursor, place, entries)
+            return
+        except Refused:
+            entries = self._without_orphans(cursor, place, entries)
+        try:
+            self._write(cursor, place, entries)
+        except Refused:
+            if not any(self._database.unique_columns(cursor, each) for each in self._rows.roots):
+                raise
+            self._write(cursor, place, entries, parked=True)
+
+    def _write(
+        self, cursor: Any, place: Place, entries: Sequence[Entry], *, parked: bool = False
+    ) -> None:
+        changes = merge(entries)
+        with self._database.savepoint(cursor):
+            if parked:
+                self._park(cursor, changes)
+            self._database.write(cursor, changes, None)
+            self._letters.close(cursor, place, entries)
+
+    def _without_orphans(self, cursor: Any, place: Place, entries: Sequence[Entry]) -> list[Entry]:
+        def there(table: str, ids: list[str]) -> set[str]:
+            query = f"select id from {self._database.table(table)} where id in "
+            return {row[0] for row in inside(cursor, query, ids)}
+
+        lost = orphans(entries, self._rows.tables, there)
+        self._letters.add(
+            cursor,
+            place,
+            [
+                (each.table, each.record, "its parent is not there yet", lost[each.key])
+                for each in entries
+                if each.key in lost
+            ],
+        )
+        return [each for each in entries if each.key not in lost]
+
+    def _park(self, cursor: Any, changes: Changes) -> None:
+        """Take the unique values of rows that will be overwritten or deleted out of the others' way."""
+        for table in self._rows.roots:
+            columns = self._database.unique_columns(cursor, table)
+            rows = [*changes.puts.get(table.name, ()), *changes.removals.get(table.name, ())]
+            if columns and rows:
+                nothing = ", ".join(f"{column} = null" for column in columns)
+                cursor.executemany(
+                    f"update {self._database.table(table.name)} set {nothing} where id = %s and {VERSION} < %s",
+                    [(row["id"], row[VERSION]) for row in rows],
+                )
+
+    def _left_over(self, cursor: Any, message: Message) -> list[Entry]:
+        """Give deletes for the rows that a chunk of this binding's fill should have brought and did not."""
+        assert message.fill is not None
+        entity = message.fill.entity
+        table = next(each for each in self._rows.roots if each.entity == entity)
+        left = fills.advance(self._database, cursor, self._binding, message, table)
+        return [
+            Entry(Record(table.topic, id_, "delete", message.lane_offset, b""), table, {})
+            for id_ in left
+        ]
+
+    def _sweep(self, cursor: Any) -> None:
+        cursor.execute(
+            f"delete from {self._database.table('tongbu_fence')} "
+            f"where fenced_at < {self._database.days_ago(_FENCE_DAYS)}"
+        )

@@ -1,0 +1,18 @@
+"""SQL that PostgreSQL, MariaDB and MySQL, and their drivers, understand alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+_CHUNK = 1000
+
+
+def inside(
+    cursor: Any, query: str, values: Sequence[Any], before: Sequence[Any] = ()
+) -> Iterator[tuple[Any, ...]]:
+    """Run a query that ends in `in ` for lists of values, some at a time; `before` are its earlier parameters."""
+    for start in range(0, len(values), _CHUNK):
+        some = values[start : start + _CHUNK]
+        cursor.execute(f"{query}({', '.join(['%s'] * len(some))})", [*before, *some])
+        yield from cursor.fetchall()

@@ -1,0 +1,94 @@
+"""What only databases have: unique values, keys that the target's owner added, values at their limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from sink_writers import targets
+from sink_writers.sinks.mariadb import _parents_first
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def unique(database):
+    """A target whose owner wants customers to have unique names."""
+    table = database.own(database.prefix + "customer")
+    column = "name" if database.spec.kind == "postgresql" else "name(100)"
+    database.query(f"create unique index unique_{database.place.binding} on {table} ({column})")
+    return database
+
+
+def names(database):
+    return {row["id"]: row["name"] for row in database.rows("customer")}
+
+
+def test_two_rows_may_swap_a_unique_value_in_one_transaction(unique, world):
+    unique.apply(
+        world.message(world.customer("c1", 1, name="a"), world.customer("c2", 1, name="b"))
+    )
+    unique.apply(
+        world.message(world.customer("c1", 2, name="b"), world.customer("c2", 2, name="a"))
+    )
+
+    assert names(unique) == {"c1": "b", "c2": "a"}
+    assert unique.set_aside() == {}
+
+
+def test_a_unique_value_may_pass_from_a_deleted_row_to_a_new_one(unique, world):
+    unique.apply(world.message(world.customer("c2", 1, name="a")))
+    unique.apply(
+        world.message(
+            world.customer("c1", 2, "create", name="a"), world.customer("c2", 2, "delete")
+        )
+    )
+
+    assert names(unique) == {"c1": "a"}
+    assert unique.set_aside() == {}
+
+
+def test_a_unique_value_of_another_row_is_never_overwritten(unique, world):
+    unique.apply(world.message(world.customer("c1", 1, name="a")))
+    unique.apply(
+        world.message(world.customer("c2", 2, name="a"), world.customer("c3", 2, name="c"))
+    )
+
+    assert names(unique) == {"c1": "a", "c3": "c"}
+    assert unique.set_aside() == {"c2": 2}
+    unique.apply(world.message(world.customer("c1", 3, name="other")))
+    unique.tend()
+    assert names(unique) == {"c1": "other", "c2": "a", "c3": "c"}
+    assert unique.set_aside() == {}
+
+
+def test_reasons_name_the_trouble_and_never_a_value(unique, world):
+    unique.apply(world.message(world.customer("c1", 1, name="secret")))
+    unique.apply(world.message(world.customer("c2", 2, name="secret")))
+    (reason,) = unique.query(
+        f"select reason from {unique.own('tongbu_set_aside')} "
+        f"where binding = '{unique.spec.binding}'"
+    )[0]
+
+    assert f"unique_{unique.place.binding}" in reason
+    assert "secret" not in reason
+
+
+def test_trailing_spaces_and_case_make_other_keys(database, world):
+    keys = ["c1", "c1 ", "C1", "c1\N{COMBINING ACUTE ACCENT}"]
+    database.apply(world.message(*(world.customer(key, 1) for key in keys)))
+
+    assert sorted(row["id"] for row in database.rows("customer")) == sorted(keys)
+
+
+def test_foreign_keys_are_planned_once(database, world):
+    assert targets.plan(database.spec, world.catalog) == []
+    live = targets.dialect(database.spec)
+    with targets.opened(database.spec) as (_, cursor):
+        found = live.foreign_keys(cursor.connection)
+    assert f"{database.prefix}sales_order_customer_id_fk" in found
+
+
+def test_parents_come_first_where_rows_are_checked_one_by_one():
+    rows = [{"id": id_, "up": up} for id_, up in (("c", "b"), ("a", "x"), ("b", "a"), ("d", None))]
+
+    assert [row["id"] for row in _parents_first(rows, "up")] == ["a", "b", "c", "d"]
