@@ -197,11 +197,22 @@ def test_killed_in_mid_load_it_goes_on_without_loss_or_repeat(pipeline):
     assert b"Traceback" not in output
 
 
+def read_until(process: subprocess.Popen[bytes], text: str) -> str:
+    """Read what a process says up to the line that has the text."""
+    assert process.stdout is not None
+    said = ""
+    while text not in said:
+        line = process.stdout.readline().decode()
+        assert line, f"it ended without saying {text!r}: {said}"
+        said += line
+    return said
+
+
 def test_it_waits_by_name_for_topic_and_tables(pipeline):
     process = pipeline.start()
-    time.sleep(1.5)
+    said = read_until(process, f"the topic {pipeline.topic} is not there")
     pipeline.make_topic()
-    time.sleep(1.5)
+    said += read_until(process, "the target tables are missing")
     pipeline.make_tables()
     pipeline.produce(1)
     assert pipeline.producer.flush(10) == 0
@@ -209,8 +220,5 @@ def test_it_waits_by_name_for_topic_and_tables(pipeline):
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=15)
 
-    said = output.decode()
-    assert process.returncode == 0, said
-    assert f"the topic {pipeline.topic} is not there" in said
-    assert "the target tables are missing" in said
-    assert "Traceback" not in said
+    assert process.returncode == 0, output.decode()
+    assert "Traceback" not in said + output.decode()

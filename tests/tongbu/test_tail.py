@@ -269,7 +269,8 @@ def test_what_comes_from_now_on_is_shown_until_ctrl_c_without_noise(
     stack: dict[str, str], topic: str
 ) -> None:
     with subprocess.Popen(
-        command(topic),
+        # Where the tests run in the background of a shell, children would ignore Ctrl-C.
+        ["env", "--default-signal=INT", *command(topic)],
         env={**os.environ, **stack, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
