@@ -113,7 +113,7 @@ def read_root(plan: EntityPlan, root_key: bytes, store: Store) -> Row | None:
 
 def read(plan: EntityPlan, root_key: bytes, root: Row, store: Store) -> Aggregate:
     """Read an aggregate whole: its parts in their order, its lookups as of now."""
-    aggregate = Aggregate(root=root, row=root)
+    aggregate = Aggregate(root)
     for part in plan.parts:
         rows = _rows(plan, part, root_key, store)
         if part.one:

@@ -35,7 +35,8 @@ _FIRST, _LAST = (
     (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
     for moment in (datetime.min, datetime.max)
 )
-_SCALE, _INTEGER_DIGITS = 10, 28
+#: What decimal(38,10) holds.
+_SCALE, INTEGER_DIGITS = 10, 28
 #: Decimals are computed in this context: the default one rounds at 28 digits without a word.
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
 _PLACES = Decimal((0, (1,), -_SCALE))
@@ -97,7 +98,7 @@ def to_decimal(value: Any) -> Decimal:
         raise ValueError("not a number") from error
     if not number.is_finite():
         raise ValueError("NaN or infinity")
-    if number.adjusted() >= _INTEGER_DIGITS:
+    if number.adjusted() >= INTEGER_DIGITS:
         raise ValueError("more than 28 integer digits")
     if number.as_tuple().exponent >= -_SCALE:  # type: ignore[operator]
         return number
@@ -140,8 +141,15 @@ def _timestamp_text(value: Any) -> str:
     """Spell a zone-less timestamp, which comes as microseconds 'as if UTC', the way the source shows it."""
     if type(value) is not int:
         raise ValueError(f"a {type(value).__name__}, expected int")
+    return _spelled(value)
+
+
+@lru_cache(maxsize=4096)  # dates without a time of day are few
+def _spelled(micros: int) -> str:
     return (
-        (_EPOCH + timedelta(microseconds=_representable(value))).replace(tzinfo=None).isoformat(" ")
+        (_EPOCH + timedelta(microseconds=_representable(micros)))
+        .replace(tzinfo=None)
+        .isoformat(" ")
     )
 
 
@@ -180,8 +188,13 @@ def local_time(text: str, zone_name: str) -> dict[str, Any]:
     Raise ValueError where the text is no date and time, brings a zone of its own, or lies outside the years
     1 to 9999 in UTC.
     """
+    return {"at": _instant_there(text, zone_name), "text": text}
+
+
+@lru_cache(maxsize=4096)
+def _instant_there(text: str, zone_name: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is not None:
         raise ValueError("a time with a zone of its own")
     at = (moment.replace(tzinfo=zone(zone_name)) - _EPOCH) // timedelta(microseconds=1)
-    return {"at": _representable(at), "text": text}
+    return _representable(at)

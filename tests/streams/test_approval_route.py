@@ -17,7 +17,7 @@ RULE = compile_rule(next(each.value for each in RULES if each.value.rule == "app
 def route(amount: Any, grade: Any, currency: Any = "CNY") -> str:
     record = {"gross": {"amount": amount, "currency": currency}, "currency": currency}
     customer = {"cCusDefine1": grade}
-    aggregate = Aggregate(root={}, row={}, singles={"customer": customer}, record=record)
+    aggregate = Aggregate(root={}, singles={"customer": customer}, record=record)
     return RULE(aggregate)["approval_route"]
 
 
@@ -55,7 +55,6 @@ def test_the_limit_is_in_yuan_so_other_currencies_go_to_the_finance_director(cur
 def test_an_order_without_lines_goes_to_the_finance_director() -> None:
     aggregate = Aggregate(
         root={},
-        row={},
         singles={"customer": {"cCusDefine1": "A"}},
         record={"gross": None, "currency": "CNY"},
     )
@@ -64,5 +63,5 @@ def test_an_order_without_lines_goes_to_the_finance_director() -> None:
 
 def test_an_order_whose_customer_is_not_known_goes_to_the_finance_director() -> None:
     record = {"gross": {"amount": Decimal(200_000), "currency": "CNY"}, "currency": "CNY"}
-    aggregate = Aggregate(root={}, row={}, singles={"customer": None}, record=record)
+    aggregate = Aggregate(root={}, singles={"customer": None}, record=record)
     assert RULE(aggregate) == {"approval_route": "finance_director"}
