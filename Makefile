@@ -22,6 +22,8 @@ purge: $(READY) ## The same, and remove the instance's folder with all data
 	@$(BIN)/tongbu down --purge
 
 ##@ Try it hard
+bench: $(READY) ## Side by side with Debezium's JDBC sink: latency, backlog, CPU (about 5 minutes)
+	@$(BIN)/python -m bench run
 faults: $(READY) ## ROUNDS=n: kill, freeze and stop processes under load, then compare with a clean run
 	@$(BIN)/python -m bench.faults $(if $(ROUNDS),--rounds $(ROUNDS))
 
@@ -57,4 +59,4 @@ $(READY): requirements.lock requirements-jdk.lock pyproject.toml docker/native/b
 	@docker/native/bootstrap
 	@touch $@
 
-.PHONY: demo up apply status down purge faults record replay setup lint format check test lock help
+.PHONY: demo up apply status down purge bench faults record replay setup lint format check test lock help

@@ -252,7 +252,7 @@ class Log:
         self.xid += 1
         self.begin(self.xid)
         for row in rows:
-            self.row(*row, xid=self.xid)
+            self.row(*row, xid=self.xid)  # type: ignore[misc]
         self.end(self.xid)
 
     def snapshot_completed(self) -> None:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 from typing import TypeVar
 
 from confluent_kafka import TopicCollection
@@ -57,12 +58,12 @@ class Worker:
                 stderr=subprocess.STDOUT,
             )
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal, if it lives."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
-    def end(self, number: signal.Signals, seconds: float = 30.0) -> int:
+    def end(self, number: Signals, seconds: float = 30.0) -> int:
         """End it by a signal and wait; give its exit code."""
         self.away = True
         self.signal(number)

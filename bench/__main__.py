@@ -1,0 +1,54 @@
+"""`python -m bench`: what `make bench` runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from schemas.errors import TongbuError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+@app.command()
+def run(
+    rounds: Annotated[int, typer.Option(min=1, help="Measured rounds, after one to warm up.")] = 3,
+    seconds: Annotated[float, typer.Option(min=2, help="Length of each load.")] = 8.0,
+    only: Annotated[str, typer.Option(help="Only this system, e.g. tongbu; for work on it.")] = "",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the stack up for the next run.")
+    ] = False,
+    instance: Annotated[str, typer.Option(help="The instance to run on.")] = "bench",
+) -> None:
+    """
+    Measure Tongbu beside Debezium's JDBC sink: latency at several loads, a backlog, CPU and memory.
+
+    Example: python -m bench run --rounds 3
+    """
+    from bench.rounds import Plan
+    from bench.run import perform
+
+    perform(instance, Plan(rounds=rounds, seconds=seconds), only=only, keep=keep)
+
+
+@app.command(hidden=True)
+def load(first: int, lines: int, rate: float, seconds: float, seed: int) -> None:
+    """Write orders: a process of its own, so that the harness does not share its interpreter with it."""
+    from bench.load import play
+
+    play(os.environ["ERP_DSN"], first, lines, rate, seconds, seed)
+
+
+def main() -> None:
+    """Say errors in one line, as `tongbu` does."""
+    try:
+        app(standalone_mode=True)
+    except TongbuError as error:
+        sys.exit(f"error: {error.message}" + (f"\n  {error.remedy}" if error.remedy else ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The figures of a run: percentiles per load, backlog rates, medians over rounds, and the ratio to the peer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from tongbu.latency import percentiles
+
+#: A load above this share of a system's backlog rate is no latency test: queues grow.
+SATURATED = 0.8
+#: Transactions of the first seconds of a load are not counted: caches and JVMs find their pace.
+LEAD_IN_SECONDS = 1.5
+
+QUANTILES = ("p50", "p95", "p99", "p999", "max")
+
+
+@dataclass(slots=True)
+class Load:
+    """One load on one system in one round; `latencies` in ms as (source commit in s, ms); `cpu` in seconds by role."""
+
+    system: str
+    round: int
+    path: str
+    tx_per_s: int
+    rows_per_tx: int
+    latencies: list[tuple[float, float]]
+    late_ms: float
+    cpu: dict[str, float] = field(default_factory=dict)
+    rows: int = 0
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Backlog:
+    """One backlog drained by one system in one round; `cpu` in seconds by role for `rows_drained` rows."""
+
+    system: str
+    round: int
+    path: str
+    rows: int
+    rows_per_s: float
+    cpu: dict[str, float]
+    rows_drained: int
+
+    @property
+    def cpu_s_per_1000_rows(self) -> float:
+        """CPU seconds of all roles together."""
+        return sum(self.cpu.values()) / self.rows_drained * 1000
+
+
+def latencies(
+    source: Mapping[int, float], target: Mapping[int, float]
+) -> list[tuple[float, float]]:
+    """
+    Give (source commit, ms from it to the target's commit) per order, without those of the lead-in.
+
+    Raise ValueError where an order did not arrive: a percentile over those that did would be a lie.
+    """
+    if missing := source.keys() - target.keys():
+        raise ValueError(f"{len(missing)} orders did not arrive, e.g. {min(missing)}")
+    begin = min(source.values()) + LEAD_IN_SECONDS
+    return sorted((at, (target[key] - at) * 1000) for key, at in source.items() if at >= begin)
+
+
+def backlog_rate(target: Mapping[int, float], rows_per_order: float) -> float:
+    """Give rows per second from the first target commit to the last; what came with the first is not counted."""
+    first, last = min(target.values()), max(target.values())
+    after = sum(at > first for at in target.values())
+    return after * rows_per_order / (last - first) if last > first else float("inf")
+
+
+def saturated(tx_per_s: float, rows_per_tx: int, backlog_rows_per_s: float) -> bool:
+    """Tell whether a load is too near to what a system can do for percentiles to mean anything."""
+    return tx_per_s * (1 + rows_per_tx) > SATURATED * backlog_rows_per_s
+
+
+def report_loads(loads: Iterable[Load], rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Give one line per system and load: medians over rounds, or that it is saturated."""
+    groups: dict[tuple[str, str, int, int], list[Load]] = {}
+    for load in loads:
+        groups.setdefault((load.system, load.path, load.tx_per_s, load.rows_per_tx), []).append(
+            load
+        )
+    return [_load_line(key, rounds, rates) for key, rounds in groups.items()]
+
+
+def _load_line(
+    key: tuple[str, str, int, int], rounds: list[Load], rates: Mapping[str, float]
+) -> dict[str, Any]:
+    system, path, tx_per_s, rows_per_tx = key
+    line: dict[str, Any] = {
+        "system": system, "path": path, "tx_per_s": tx_per_s, "rows_per_tx": rows_per_tx,
+        "rounds": len(rounds), "transactions": sum(len(each.latencies) for each in rounds),
+    }  # fmt: skip
+    if saturated(tx_per_s, rows_per_tx, rates.get(system, float("inf"))):
+        return line | {"saturated": True}
+    each_round = [percentiles(ms for _, ms in each.latencies) for each in rounds]
+    line |= {name: round(median(found[name] for found in each_round), 2) for name in QUANTILES}
+    spent = [sum(each.cpu.values()) / each.rows * 1000 for each in rounds if each.rows]
+    if spent:
+        line["cpu_s_per_1000_rows"] = round(median(spent), 3)
+    return line
+
+
+def report_backlogs(backlogs: Iterable[Backlog]) -> list[dict[str, Any]]:
+    """Give one line per system: medians over rounds, with CPU by role."""
+    groups: dict[tuple[str, str], list[Backlog]] = {}
+    for backlog in backlogs:
+        groups.setdefault((backlog.system, backlog.path), []).append(backlog)
+    lines = []
+    for (system, path), rounds in groups.items():
+        roles = {role for each in rounds for role in each.cpu}
+        by_role = {
+            role: round(median(e.cpu.get(role, 0.0) / e.rows_drained * 1000 for e in rounds), 4)
+            for role in sorted(roles)
+        }
+        lines.append(
+            {
+                "system": system, "path": path, "rounds": len(rounds), "rows": rounds[0].rows,
+                "rows_per_s": round(median(each.rows_per_s for each in rounds)),
+                "rows_per_s_rounds": [round(each.rows_per_s) for each in rounds],
+                "cpu_s_per_1000_rows": round(median(each.cpu_s_per_1000_rows for each in rounds), 3),
+                "cpu_by_role": by_role,
+            }
+        )  # fmt: skip
+    return lines
+
+
+def ratio(
+    runs: Iterable[dict[str, Any]], backlog: Iterable[dict[str, Any]], ours: str, peer: str
+) -> dict[str, float]:
+    """Give ours by the peer's: latencies at 50/s and 400/s, rows/s of the backlog, CPU per row. Lacking ones are left out."""
+    of = {(line["system"], line["tx_per_s"]): line for line in runs if line["rows_per_tx"] == 2}
+    found: dict[str, float] = {}
+    for tx_per_s in (50, 400):
+        mine, other = of.get((ours, tx_per_s), {}), of.get((peer, tx_per_s), {})
+        for name in ("p50", "p99"):
+            if name in mine and name in other:
+                found[f"{name}_{tx_per_s}"] = round(mine[name] / other[name], 3)
+    rates = {line["system"]: line for line in backlog}
+    if ours in rates and peer in rates:
+        found["backlog"] = round(rates[ours]["rows_per_s"] / rates[peer]["rows_per_s"], 3)
+        cpu = "cpu_s_per_1000_rows"
+        found["cpu"] = round(rates[ours][cpu] / rates[peer][cpu], 3)
+    return found
