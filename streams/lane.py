@@ -76,9 +76,9 @@ class Lane:
         """Tell whether an initial snapshot was published completely."""
         return self.state.get(_PUBLISHED) is not None
 
-    def process(self, record: LaneRecord) -> Iterator[Output]:
+    def process(self, record: LaneRecord) -> Iterator[Output | None]:
         """
-        Give what a record makes.
+        Give what a record makes; None in between is a place to pause, for a record that ends a giant is long work.
 
         Raise LaneStopped where going on could produce wrong results.
         """
@@ -94,7 +94,7 @@ class Lane:
 
     # -- records of Debezium
 
-    def _event(self, record: LaneRecord, in_force: InForce) -> Iterator[Output]:
+    def _event(self, record: LaneRecord, in_force: InForce) -> Iterator[Output | None]:
         try:
             event = decode(record)
         except RecordError as error:
@@ -130,13 +130,13 @@ class Lane:
         lost: tuple[str, ...],
         record: LaneRecord,
         in_force: InForce,
-    ) -> Iterator[Output]:
+    ) -> Iterator[Output | None]:
         self.counters.transactions += 1
         turn = self._turn(record, in_force, transaction.id, transaction.committed_at)
         for each in lost:
             message = f"transaction {each} was cut off by a restart of capture and never came again"
             turn.undecodable(RecordError("transaction", "lost", message))
-        turn.transaction(transaction.changes)
+        yield from turn.transaction(transaction.changes)
         yield from self._outputs(turn)
 
     def _turn(
@@ -151,7 +151,7 @@ class Lane:
         moment = Moment(self.source, version, record, kind, transaction, committed_at)
         return Turn(moment, in_force, self.state, self.seal)
 
-    def _outputs(self, turn: Turn) -> Iterator[Output]:
+    def _outputs(self, turn: Turn) -> Iterator[Output | None]:
         """Give the Kafka records of a turn: the targets' message first, for it is the one that is waited for."""
         message, moment = turn.message, turn.moment
         if message.records or message.withheld or message.fill:
@@ -165,7 +165,7 @@ class Lane:
 
     # -- control records
 
-    def _control(self, record: LaneRecord) -> Iterator[Output]:
+    def _control(self, record: LaneRecord) -> Iterator[Output | None]:
         try:
             found = control.decode(record.value or b"")
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -215,12 +215,12 @@ class Lane:
 
     # -- republish
 
-    def _snapshot_completed(self, offset: int, in_force: InForce) -> Iterator[Output]:
+    def _snapshot_completed(self, offset: int, in_force: InForce) -> Iterator[Output | None]:
         """All tables are imaged: publish every entity, parents first, one after the other."""
         self.state.put(_QUEUE, [f"snapshot-{offset}", *in_force.entities])
         yield from self._next_in_queue()
 
-    def _next_in_queue(self) -> Iterator[Output]:
+    def _next_in_queue(self) -> Iterator[Output | None]:
         queue = self.state.get(_QUEUE)
         if not queue:
             self.state.put(_PUBLISHED, True)
@@ -233,7 +233,7 @@ class Lane:
                 control.Republish(source=self.source, entity=first, fill=f"{name}-{first}")
             )
 
-    def _republish(self, found: control.Republish, record: LaneRecord) -> Iterator[Output]:
+    def _republish(self, found: control.Republish, record: LaneRecord) -> Iterator[Output | None]:
         """Publish a chunk and ask for the next. A chunk that was asked for twice is published once."""
         place = _FILL + found.fill.encode()
         expected = self.state.get(place)
@@ -243,9 +243,11 @@ class Lane:
             return
         plan = self.in_force.entities[found.entity]
         turn = self._turn(record, self.in_force, kind="republish")
-        after = turn.republish(found, plan)
+        yield from turn.republish(found, plan)
         yield from self._outputs(turn)
-        if after is not None:
+        fill = turn.message.fill
+        if fill is not None and not fill["last"]:
+            after = str(fill["to"])
             self.state.put(place, after)
             yield self._append(msgspec.structs.replace(found, after=after))
             return

@@ -19,10 +19,14 @@ from streams.in_force import EntityPlan, InForce
 from streams.records import Change, RowChange
 from streams.seal import Seal
 from streams.stages import image, publish
-from streams.stages.aggregate import TouchedSet
+from streams.stages.aggregate import Touched, TouchedSet
+from streams.stages.drafts import Drafts
 from streams.stages.encode import Letter, Message, Moment, entity_record
 from streams.stages.image import Store
 from streams.stages.publish import Draft, Failed
+
+#: So many rows or records are worked on at a stretch.
+_PAUSE = 500
 
 
 class Turn:
@@ -33,37 +37,53 @@ class Turn:
         self.in_force = in_force
         self.store = store
         self.seal = seal
-        self.message = Message()
+        self.message = Message(store.spool())
         self.letters: list[Letter] = []
 
-    def transaction(self, changes: Iterable[Change]) -> None:
-        """Take a whole source transaction: one record per aggregate that it changed."""
-        touched = self._touch(changes)
-        drafts: list[Draft] = []
-        for each in touched:
-            identity = publish.identify(each, self.moment.source, self.store)
-            settled = list(publish.settle(each, identity, self.store))
-            failed = {result.id for result in settled if isinstance(result, Failed)}
-            for id_ in {identity.before: None, identity.now: None}:
-                if id_ is not None and id_ not in failed:
-                    self._release(each.plan, id_)
-            drafts += self._sort(settled)
-        self._encode(_without_recreated(drafts))
+    def transaction(self, changes: Iterable[Change]) -> Iterator[None]:
+        """Take a whole source transaction, of any size: one record per aggregate that it changed. Pauses now and then."""
+        touched = TouchedSet(self.in_force, self.store)
+        for number, change in enumerate(changes, 1):
+            for row_change in self._resolve(change):
+                touched.add(row_change)
+            if number % _PAUSE == 0:
+                yield
+        drafts = Drafts(self.in_force, self.store)
+        for number, each in enumerate(touched, 1):
+            self._settle(each, drafts)
+            if number % _PAUSE == 0:
+                yield
+        yield from self._encode(drafts)
+
+    def _settle(self, touched: Touched, drafts: Drafts) -> None:
+        identity = publish.identify(touched, self.moment.source, self.store)
+        settled = list(publish.settle(touched, identity, self.store))
+        failed = {result.id for result in settled if isinstance(result, Failed)}
+        for id_ in {identity.before: None, identity.now: None}:
+            if id_ is not None and id_ not in failed:
+                self._release(touched.plan, id_)
+        for draft in self._sort(settled):
+            drafts.append(draft)
 
     def snapshot_rows(self, changes: Iterable[Change]) -> None:
         """Take rows of a snapshot: they fill images and indexes, and publish nothing."""
-        for each in self._touch(changes):
+        touched = TouchedSet(self.in_force, self.store)
+        for change in changes:
+            for row_change in self._resolve(change):
+                touched.add(row_change)
+        for each in touched:
             publish.identify(each, self.moment.source, self.store)
 
-    def republish(self, control: Republish, plan: EntityPlan) -> str | None:
-        """Publish the next ids of an entity in their current state; give the id to go on after, None at the end."""
+    def republish(self, control: Republish, plan: EntityPlan) -> Iterator[None]:
+        """Publish the next ids of an entity in their current state; `message.fill` says how far it came."""
         found = publish.ids_after(plan, control.after, control.limit + 1, self.store)
         chunk, more = found[: control.limit], len(found) > control.limit
         results = [publish.snapshot(plan, id_, key, self.store) for id_, key in chunk]
-        drafts = self._sort(result for result in results if result is not None)
-        for draft in drafts:
+        drafts = Drafts(self.in_force, self.store)
+        for draft in self._sort(result for result in results if result is not None):
             self._release(plan, draft.id)
-        self._encode(drafts)
+            drafts.append(draft)
+        yield from self._encode(drafts)
         last = chunk[-1][0] if chunk else control.after
         self.message.fill = {
             "id": control.fill,
@@ -73,7 +93,6 @@ class Turn:
             "last": not more,
         }
         self.message.only_bindings = list(control.bindings)
-        return last if more else None
 
     def undecodable(self, error: RecordError) -> None:
         """Take a record that no canonical id can be derived from."""
@@ -81,13 +100,6 @@ class Turn:
         coordinates = f"{record.topic}/0/{record.offset}"
         sealed = self.seal.seal(coordinates, (record.key or b"") + b"\0" + (record.value or b""))
         self.letters.append(Letter(coordinates, "open", error, sealed=sealed))
-
-    def _touch(self, changes: Iterable[Change]) -> TouchedSet:
-        touched = TouchedSet(self.in_force, self.store)
-        for change in changes:
-            for row_change in self._resolve(change):
-                touched.add(row_change)
-        return touched
 
     def _resolve(self, change: Change) -> Iterator[RowChange]:
         table = self.in_force.tables.get(change.table)
@@ -113,10 +125,13 @@ class Turn:
                 drafts.append(result)
         return drafts
 
-    def _encode(self, drafts: list[Draft]) -> None:
+    def _encode(self, drafts: Drafts) -> Iterator[None]:
+        count = len(drafts)
         for index, draft in enumerate(drafts):
+            if index % _PAUSE == _PAUSE - 1:
+                yield
             try:
-                record = entity_record(draft, self.moment, index, len(drafts))
+                record = entity_record(draft, self.moment, index, count)
             except RecordError as error:
                 self._withhold(draft.plan, draft.id, error, b"")
                 continue
@@ -145,13 +160,3 @@ class Turn:
 
 def _withheld_key(plan: EntityPlan, id_: str) -> bytes:
     return b"wit\0" + f"{plan.entity}\0{id_}".encode()
-
-
-def _without_recreated(drafts: list[Draft]) -> list[Draft]:
-    """Drop the delete of an id that the same transaction brings again: one record per id and version."""
-    kept = {(draft.plan.entity, draft.id) for draft in drafts if draft.operation != "delete"}
-    return [
-        draft
-        for draft in drafts
-        if draft.operation != "delete" or (draft.plan.entity, draft.id) not in kept
-    ]

@@ -31,6 +31,11 @@ class Settings(BaseSettings):
     tongbu_session_seconds: float = Field(default=10.0, ge=6.0)
 
     @property
+    def delivery_seconds(self) -> float:
+        """Within these the broker takes an output, or the process ends: before another worker may own its lanes."""
+        return 0.8 * self.tongbu_session_seconds
+
+    @property
     def state_folder(self) -> Path:
         """Where the lanes' states are."""
         return self.tongbu_data / "state" / (self.tongbu_namespace.rstrip(".") or "live")

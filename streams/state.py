@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 from rocksdict import Options, Rdict, WriteBatch
 
+from streams.spool import Spool
+
 _pack = msgspec.msgpack.Encoder(decimal_format="string").encode
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -54,6 +56,7 @@ class State:
     """A key-value store with an overlay of writes that are not on disk yet. Values are anything msgpack can hold."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         options = Options(raw_mode=True)
         options.create_if_missing(True)
@@ -129,6 +132,10 @@ class State:
             key = place[len(space) :]
             if not after or key != prefix + after:
                 yield key, value
+
+    def spool(self) -> Spool[Any]:
+        """Give a list that moves to this disk when it is long."""
+        return Spool(self._folder)
 
     # -- from memory to disk
 

@@ -36,8 +36,11 @@ class Owner(Protocol):
     def open(self, tps: set[TP], committed: dict[TP, int]) -> dict[TP, int]:
         """Take partitions over (in a worker thread); give the offset to start each at."""
 
+    async def drain(self) -> None:
+        """Finish what is in hand, so that its position can be committed; take nothing new."""
+
     async def release(self) -> None:
-        """Finish what is in hand, and close all partitions."""
+        """Close all partitions, after `drain`."""
 
     def position(self, tp: TP) -> int | None:
         """Give the next offset to read of a partition, as its state has it on disk."""
@@ -177,6 +180,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
         self.app.flow_control.suspend()
         self.app.flow_control.clear()
         self.generation = -1
+        await self.owner.drain()
         await self.commit()
         await self.owner.release()
         await super().on_partitions_revoked(revoked)
@@ -184,6 +188,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
     async def on_stop(self) -> None:
         """Finish, commit and close on SIGTERM."""
         self.generation = -1
+        await self.owner.drain()
         await super().on_stop()
         await self.owner.release()
 

@@ -80,7 +80,7 @@ def _clean_run(
             tuple(message.headers() or ()),
         )
         for output in lane.process(record):
-            if output.topic in expected:
+            if output is not None and output.topic in expected:
                 expected[output.topic].append((output.key, output.value))
         if record.offset % 97 == 0 or record.offset == end - 1:
             lane.end_batch()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 from streams.errors import RecordError
 from streams.in_force import InForce
 from streams.records import LaneRecord, Output
+from streams.spool import Spool
 from streams.stages.publish import Draft
 
 #: A part of a transaction message holds at most this many bytes of records, or one record.
@@ -33,7 +35,7 @@ class Moment:
 class Message:
     """The content of canonical.transactions.v1 for one lane offset."""
 
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: Spool[dict[str, Any]]
     withheld: list[dict[str, str]] = field(default_factory=list)
     fill: dict[str, Any] | None = None
     only_bindings: list[str] = field(default_factory=list)
@@ -112,19 +114,21 @@ def transaction_outputs(
 ) -> Iterator[Output]:
     """Give the parts of the transaction message, cut by content, so that a repeat is cut the same."""
     writer = in_force.transactions
-    parts = _cut(message.records)
-    for number, records in enumerate(parts, start=1):
+    sizes = _cut(message.records)
+    remaining = iter(message.records)
+    for number, size in enumerate(sizes, start=1):
+        records = list(islice(remaining, size))
         value = {
             "source": moment.source,
             "lane_offset": moment.lane_offset,
             "part": number,
-            "parts": len(parts),
+            "parts": len(sizes),
             "kind": moment.kind,
             "transaction": moment.transaction,
             "committed_at": moment.committed_at,
             "only_bindings": message.only_bindings,
             "fill": message.fill,
-            "withheld": message.withheld if number == len(parts) else [],
+            "withheld": message.withheld if number == len(sizes) else [],
             "records": records,
         }
         encoded = writer.encode(value)
@@ -132,17 +136,17 @@ def transaction_outputs(
         yield Output(writer.topic, moment.source.encode(), encoded, (), partition, captured)
 
 
-def _cut(records: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    parts: list[list[dict[str, Any]]] = [[]]
-    size = 0
+def _cut(records: Iterable[dict[str, Any]]) -> list[int]:
+    """Give the number of records of each part."""
+    sizes, total = [0], 0
     for record in records:
         weight = len(record["value"]) + len(record["key"])
-        if parts[-1] and size + weight > PART_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(record)
-        size += weight
-    return parts
+        if sizes[-1] and total + weight > PART_BYTES:
+            sizes.append(0)
+            total = 0
+        sizes[-1] += 1
+        total += weight
+    return sizes
 
 
 @dataclass(frozen=True, slots=True)

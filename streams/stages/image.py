@@ -15,6 +15,7 @@ import orjson
 from schemas.captured import Table
 from streams.errors import RecordError
 from streams.records import Change, Row, RowChange
+from streams.spool import Spool
 from streams.stages.map import BROKEN
 
 
@@ -26,6 +27,9 @@ class Store(Protocol):
 
     def put(self, key: bytes, value: Any) -> None:
         """Set a value; None removes it."""
+
+    def spool(self) -> Spool[Any]:
+        """Give a list that may become longer than memory allows."""
 
     def iterate(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, Any]]:
         """Give entries under a prefix, in byte order, as they are at the beginning."""

@@ -36,6 +36,19 @@ class Draft:
     changed: list[str] = field(default_factory=list)
     previous: dict[str, str | None] = field(default_factory=dict)
     previous_id: str | None = None
+    packed: bytes | None = None
+
+    def unplanned(self) -> tuple[Any, ...]:
+        """Give everything but the plan, in the order of the constructor."""
+        return (
+            self.id,
+            self.operation,
+            self.fields,
+            self.changed,
+            self.previous,
+            self.previous_id,
+            self.packed,
+        )
 
 
 @dataclass(slots=True)
@@ -115,10 +128,11 @@ def snapshot(plan: EntityPlan, id_: str, root_key: bytes, store: Store) -> Draft
 
 def remember(draft: Draft, version: int, store: Store) -> None:
     """Keep what is published of an id, to compare the next state with."""
-    gone = draft.operation == "delete"
-    store.put(
-        _published_key(draft.plan, draft.id), None if gone else [version, _pack(draft.fields)]
-    )
+    place = _published_key(draft.plan, draft.id)
+    if draft.operation == "delete":
+        store.put(place, None)
+    else:
+        store.put(place, [version, draft.packed or _pack(draft.fields)])
 
 
 def _deleted(plan: EntityPlan, id_: str, store: Store) -> Iterator[Draft]:
@@ -155,7 +169,7 @@ def _current(
     previous = {
         name: _text(old.get(name)) for name in changed if not isinstance(old.get(name), dict | list)
     }
-    yield Draft(plan, id_, "update", fields, changed, previous, moved_from)
+    yield Draft(plan, id_, "update", fields, changed, previous, moved_from, packed)
 
 
 def _map(plan: EntityPlan, root_key: bytes, root: Row, store: Store) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Reader:
         """Read to the end; what the lane appends to its own log is read too, where `follow`."""
         outputs: list[Output] = []
         while (start := self.state.position or 0) < len(log.records):
-            made = list(self.lane.process(log.records[start]))
+            made = [each for each in self.lane.process(log.records[start]) if each is not None]
             outputs += made
             self.lane.end_batch()
             self.state.commit(start + 1)

@@ -51,7 +51,8 @@ def process(source: str, rows: dict[str, list[Row]], folder: Path) -> Turn:
     record = LaneRecord(f"cdc.{source}", 7, 0, None, None)
     moment = Moment(source, 7, record, transaction="1", committed_at=0)
     turn = Turn(moment, in_force(source), state, Seal(None))
-    turn.transaction(changes(source, rows))
+    for _ in turn.transaction(changes(source, rows)):
+        pass
     state.close()
     return turn
 

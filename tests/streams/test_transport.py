@@ -213,6 +213,9 @@ class Owner:
         self.calls.append(("open", tps, committed))
         return {tp: self.positions[tp] for tp in tps}
 
+    async def drain(self) -> None:
+        self.calls.append("drain")
+
     async def release(self) -> None:
         self.calls.append("release")
 

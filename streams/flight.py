@@ -1,0 +1,70 @@
+"""A lane that a worker owns, with its batches in flight: outputs delivered, then state and position, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from streams.lane import Lane
+from streams.outputs import Batch
+from streams.state import State
+
+#: With so many outputs not delivered, or records not on disk, a lane reads no further.
+MAX_OUTPUTS = 10_000
+MAX_RECORDS = 20_000
+
+
+@dataclass(slots=True)
+class OwnedLane:
+    """
+    A lane with its state. Below `mute_below` its outputs were delivered before (by another worker, or before a loss).
+
+    `next` is the next offset to process, ahead of the position on disk by what is in flight.
+    """
+
+    lane: Lane
+    state: State
+    mute_below: int
+    next: int
+    stopped: str | None = None
+    batches: deque[Batch] = field(default_factory=deque)
+    outputs: int = 0
+    records: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Tell whether the next batch has to wait."""
+        return (
+            self.outputs >= MAX_OUTPUTS
+            or self.records >= MAX_RECORDS
+            or (self.state.set_down and bool(self.batches))
+        )
+
+    def depart(self, batch: Batch) -> None:
+        """Take a batch whose outputs are all sent."""
+        self.lane.end_batch()
+        batch.writes = self.state.seal(self.next)
+        self.batches.append(batch)
+        self.outputs += batch.waiting
+        self.records += batch.records
+
+    def land(self) -> str | None:
+        """Put delivered batches on disk, the oldest first; give why one was not taken by the broker."""
+        while self.batches:
+            batch = self.batches[0]
+            if batch.failed is not None:
+                return batch.failed
+            if not batch.delivered or batch.writes is None:
+                break
+            self.state.write(batch.writes)
+            self.state.retire(batch.writes)
+            self.batches.popleft()
+            self.records -= batch.records
+        self.outputs = sum(batch.waiting for batch in self.batches)
+        return None
+
+    def close(self) -> None:
+        """Forget what is not on disk, and release the folder."""
+        self.batches.clear()
+        self.state.discard()
+        self.state.close()

@@ -1,0 +1,88 @@
+"""Outputs: what lanes make goes to Kafka, and each batch knows when the broker has all of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from confluent_kafka import Producer
+
+from streams.records import Output
+from streams.state import Writes
+
+
+@dataclass(slots=True)
+class Batch:
+    """A batch of a lane log under way: `waiting` of its outputs are not delivered; `writes` once it has ended."""
+
+    records: int = 0
+    waiting: int = 0
+    writes: Writes | None = None
+    began: float = field(default_factory=time.monotonic)
+    failed: str | None = None
+
+    def on_delivery(self, error: Any, message: Any) -> None:
+        """Take the broker's answer for one output."""
+        self.waiting -= 1
+        if error is not None:
+            self.failed = f"{message.topic()}: {error}"
+
+    @property
+    def delivered(self) -> bool:
+        """Tell whether nothing more is to come."""
+        return self.writes is not None and self.waiting == 0
+
+
+class Outputs:
+    """
+    The producer. It has no thread of its own on our side: `poll` takes the broker's answers.
+
+    `delivery_seconds`: an output that the broker did not take within them has failed.
+    """
+
+    def __init__(self, bootstrap: str, namespace: str, delivery_seconds: float) -> None:
+        self._namespace = namespace
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 0,
+                "partitioner": "murmur2_random",
+                "socket.nagle.disable": True,
+                "queue.buffering.max.messages": 200_000,
+                "queue.buffering.max.kbytes": 128 * 1024,
+                "delivery.timeout.ms": int(delivery_seconds * 1000),
+                "message.max.bytes": 16 * 1024 * 1024,
+            }
+        )
+
+    def produce(self, output: Output, received: int, batch: Batch) -> bool:
+        """Send an output; False where there is no room for it yet. `received` is in microseconds."""
+        headers = output.headers
+        if output.captured is not None:
+            times = {
+                "captured": output.captured,
+                "received": received,
+                "produced": time.time_ns() // 1000,
+            }
+            headers = (*headers, ("stage-clock", orjson.dumps(times)))
+        try:
+            self._producer.produce(
+                self._namespace + output.topic,
+                output.value,
+                output.key,
+                output.partition,
+                on_delivery=batch.on_delivery,
+                headers=list(headers),
+            )
+        except BufferError:
+            return False
+        batch.waiting += 1
+        return True
+
+    def poll(self) -> None:
+        """Take the answers that have come."""
+        self._producer.poll(0)

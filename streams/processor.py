@@ -1,0 +1,234 @@
+"""
+The processor without Faust: it owns lanes, and brings batches through them.
+
+Outputs, then state, then offset (invariant I3), without waiting in between: a batch is processed and its outputs are
+sent; when the broker has them, state and position are written at once; then the transport may commit. Whatever is
+interrupted is done again, byte for byte the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any, NoReturn
+
+import structlog
+from confluent_kafka import TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from schemas.declarations import Source
+from schemas.errors import TongbuError
+from streams.errors import LaneStopped
+from streams.flight import OwnedLane
+from streams.lane import Lane
+from streams.outputs import Batch, Outputs
+from streams.records import LaneRecord
+from streams.seal import Seal
+from streams.settings import REPLAY_OFFSET, Settings
+from streams.state import State
+
+log = structlog.get_logger("processor")
+
+#: How often the broker's answers are taken while outputs are in flight.
+_TICK_SECONDS = 0.001
+_HEARTBEAT_SECONDS = 0.25
+#: Exit codes; whoever supervises the process starts it again, and it does again what was not finished.
+_EXIT_STALE, _EXIT_BROKEN, _EXIT_DELIVERY = 72, 73, 75
+
+
+#: Topic and partition.
+Place = tuple[str, int]
+
+
+class _LeavingError(Exception):
+    """The lanes are given up in the middle of a batch."""
+
+
+class Processor:
+    """Owns lanes and produces what they make. All of it runs in one thread, the event loop's."""
+
+    def __init__(self, settings: Settings, sources: dict[str, Source]) -> None:
+        self.settings = settings
+        self.sources = sources
+        self.lanes: dict[Place, OwnedLane] = {}
+        self._busy = asyncio.Lock()
+        self._leaving = False
+        self._in_flight = asyncio.Event()
+        self._alive = time.monotonic()
+        self._seal = Seal(settings.key_file)
+        self._outputs = Outputs(
+            settings.kafka_bootstrap, settings.tongbu_namespace, settings.delivery_seconds
+        )
+
+    # -- owner of the partitions' states (streams.transport.Owner)
+
+    def open(self, places: set[Place], committed: dict[Place, int]) -> dict[Place, int]:
+        """Open the states of lanes; give where to start reading each."""
+        starts = {place: self._open(place, committed.get(place, 0)) for place in places}
+        self._leaving = False
+        return starts
+
+    def _open(self, place: Place, committed: int) -> int:
+        topic = place[0].removeprefix(self.settings.tongbu_namespace)
+        source = topic.removeprefix("cdc.")
+        state = State(self.settings.state_folder / topic)
+        start = state.position or 0
+        topic_id = None if self.settings.tongbu_replay else self._topic_id(place[0])
+        try:
+            lane = Lane(source, self.sources[source].partition, state, self._seal, topic_id)
+        except TongbuError:
+            state.close()
+            raise
+        self.lanes[place] = OwnedLane(lane, state, mute_below=committed, next=start)
+        log.info("lane opened", source=source, start=start, committed=committed)
+        return start
+
+    def _topic_id(self, topic: str) -> str:
+        admin = AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap})
+        described = admin.describe_topics(TopicCollection([topic]))[topic].result(10)
+        return str(described.topic_id)
+
+    async def drain(self) -> None:
+        """Take no more batches, and wait until those in flight are on disk: at most the delivery time-out."""
+        self._leaving = True
+        async with self._busy:
+            while any(owned.batches for owned in self.lanes.values()):
+                await self._pause()
+
+    async def release(self) -> None:
+        """Close all lanes, after `drain`."""
+        await self.drain()
+        async with self._busy:
+            for owned in self.lanes.values():
+                owned.close()
+            self.lanes.clear()
+
+    def position(self, place: Place) -> int | None:
+        """Give a lane's position on disk."""
+        owned = self.lanes.get(place)
+        return owned.state.position if owned else None
+
+    # -- the way of a batch
+
+    async def process(self, place: Place, records: list[Any]) -> None:
+        """Bring a batch of a lane on its way: it returns before the outputs are delivered."""
+        async with self._busy:
+            owned = self.lanes.get(place)
+            if owned is None or owned.stopped or self._leaving:
+                return
+            batch = Batch()
+            try:
+                while owned.full:
+                    await self._breathe()
+                await self._run(owned, records, batch)
+            except _LeavingError:
+                return  # what it wrote is discarded when the lane is closed
+            except LaneStopped as error:
+                owned.stopped = str(error)
+                log.error("lane stopped", source=owned.lane.source, why=str(error))
+                return
+            owned.depart(batch)
+            self._in_flight.set()
+            self._land()
+
+    async def _run(self, owned: OwnedLane, records: list[Any], batch: Batch) -> None:
+        lane, replay = owned.lane, self.settings.tongbu_replay
+        topic = f"cdc.{lane.source}"
+        received = time.time_ns() // 1000
+        for record in records:
+            if record.offset < owned.next:
+                continue
+            muted = record.offset < owned.mute_below
+            for output in lane.process(self._lane_record(topic, record)):
+                if output is None:
+                    await self._breathe()
+                elif not muted and not (replay and output.topic == topic):
+                    self._check_fresh()
+                    while not self._outputs.produce(output, received, batch):
+                        await self._breathe()
+            batch.records += 1
+            owned.next = record.offset + 1
+
+    def _lane_record(self, topic: str, record: Any) -> LaneRecord:
+        headers = tuple(record.headers)
+        offset = record.offset
+        if self.settings.tongbu_replay:
+            offset = int(dict(headers)[REPLAY_OFFSET])
+        return LaneRecord(topic, offset, record.timestamp * 1000, record.key, record.value, headers)
+
+    async def _breathe(self) -> None:
+        """Let others run in the middle of a batch; raise where the lanes are given up meanwhile."""
+        await self._pause()
+        if self._leaving:
+            raise _LeavingError
+
+    async def _pause(self) -> None:
+        self._check_fresh()
+        self._land()
+        await asyncio.sleep(_TICK_SECONDS)
+        self._alive = time.monotonic()
+
+    def _land(self) -> None:
+        """Take the broker's answers, and write what is delivered; end the process where it did not take an output."""
+        self._outputs.poll()
+        for owned in self.lanes.values():
+            failed = owned.land()
+            if failed is not None:
+                _die(
+                    _EXIT_DELIVERY,
+                    "Kafka did not take an output; ending, the restart does the batch again",
+                    seconds=self.settings.delivery_seconds,
+                    why=failed,
+                )
+
+    def _check_fresh(self) -> None:
+        """End the process where it was frozen for longer than its session: another worker may own the lanes."""
+        stale = time.monotonic() - self._alive
+        if stale > self.settings.tongbu_session_seconds:
+            _die(
+                _EXIT_STALE,
+                "frozen for longer than the session; ending, for another worker may have the lanes",
+                seconds=round(stale, 1),
+            )
+
+    async def run(self) -> None:
+        """Take the broker's answers while batches are in flight, and tell that the loop is alive."""
+        try:
+            while True:
+                try:
+                    await asyncio.wait_for(self._in_flight.wait(), _HEARTBEAT_SECONDS)
+                except TimeoutError:
+                    self._alive = time.monotonic()
+                    continue
+                self._land()
+                self._check_fresh()
+                self._alive = time.monotonic()
+                if not any(owned.batches for owned in self.lanes.values()):
+                    self._in_flight.clear()
+                else:
+                    await asyncio.sleep(_TICK_SECONDS)
+        except Exception as error:
+            log.exception("state can't be written")
+            _die(_EXIT_BROKEN, "ending, the restart does the rest again", why=str(error))
+
+    def status(self) -> dict[str, Any]:
+        """Give what each lane has done, for `tongbu status`."""
+        return {
+            owned.lane.source: {
+                "position": owned.state.position,
+                "epoch": owned.lane.epoch,
+                "snapshot_published": owned.lane.published,
+                "stopped": owned.stopped,
+                **{
+                    name: getattr(owned.lane.counters, name)
+                    for name in owned.lane.counters.__slots__
+                },
+            }
+            for owned in self.lanes.values()
+        }
+
+
+def _die(code: int, event: str, **why: Any) -> NoReturn:
+    log.critical(event, **why)
+    os._exit(code)
