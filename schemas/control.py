@@ -60,14 +60,15 @@ class Republish(_Control, frozen=True, kw_only=True, tag="republish"):
     Publish the next `limit` ids of an entity (those above `after`, as UTF-8 bytes) in their current state.
 
     `bindings` names the only bindings it is for (none: everybody, entity topics too); `fill` is the id
-    that the chunks of one republish share.
+    that the chunks of one republish share. With `ids`, exactly these are published, and there is no next chunk.
     """
 
     entity: str
     fill: str
     after: str = ""
-    limit: int = 500
+    limit: int = 200
     bindings: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
 
 class Retry(_Control, frozen=True, kw_only=True, tag="retry"):

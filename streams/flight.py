@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from streams.lane import Lane
 from streams.outputs import Batch
+from streams.records import Output
 from streams.state import State
 
 #: With so many outputs not delivered, or records not on disk, a lane reads no further.
@@ -44,9 +47,23 @@ class OwnedLane:
         """Take a batch whose outputs are all sent."""
         self.lane.end_batch()
         batch.writes = self.state.seal(self.next)
+        now = time.monotonic()
+        batch.next_at = now + (now - batch.began)
         self.batches.append(batch)
         self.outputs += batch.waiting
         self.records += batch.records
+
+    def asked(self) -> Iterator[tuple[Batch, Output]]:
+        """
+        Give what batches may append to the lane's own log now: the next chunk of a republish.
+
+        Its turn comes when the last is delivered, and after a pause as long as the work was: half of the
+        time stays for live traffic.
+        """
+        now = time.monotonic()
+        for batch in self.batches:
+            while (output := batch.due(now)) is not None:
+                yield batch, output
 
     def land(self) -> str | None:
         """Put delivered batches on disk, the oldest first; give why one was not taken by the broker."""

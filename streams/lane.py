@@ -25,6 +25,7 @@ from streams.records import (
     SnapshotCompleted,
     SourceTransaction,
 )
+from streams.republishing import Republishing
 from streams.seal import Seal
 from streams.stages.decode import decode
 from streams.stages.encode import (
@@ -36,7 +37,6 @@ from streams.stages.encode import (
 from streams.state import State
 
 _LANE, _DECLARATIONS, _CAPTURED = b"sys\0lane", b"sys\0declarations", b"sys\0captured"
-_QUEUE, _PUBLISHED, _FILL = b"sys\0queue", b"sys\0published", b"fil\0"
 
 
 @dataclass(slots=True)
@@ -66,6 +66,7 @@ class Lane:
         self.epoch = 0
         self.in_force: InForce | None = None
         self.held = Held(state)
+        self.republishing = Republishing(source, state)
         stored = state.get(_LANE)
         if stored is not None:
             self._check_topic(control.Lane(**stored))
@@ -74,7 +75,7 @@ class Lane:
     @property
     def published(self) -> bool:
         """Tell whether an initial snapshot was published completely."""
-        return self.state.get(_PUBLISHED) is not None
+        return self.republishing.snapshot_published
 
     def process(self, record: LaneRecord) -> Iterator[Output | None]:
         """
@@ -105,7 +106,8 @@ class Lane:
         if event is None:
             return
         if isinstance(event, SnapshotCompleted):
-            yield from self._snapshot_completed(record.offset, in_force)
+            entities = list(in_force.entities)
+            yield from self.republishing.snapshot_completed(record.offset, entities)
             return
         if isinstance(event, Change):
             self.counters.changes += 1
@@ -181,6 +183,8 @@ class Lane:
             self._compile()
         elif isinstance(found, control.Republish):
             yield from self._republish(found, record)
+        elif isinstance(found, control.Retry | control.Skip):
+            yield from self._release(found, record)
         elif isinstance(found, control.Incarnation):
             self.held.assembler.last_place = 0
 
@@ -213,48 +217,26 @@ class Lane:
             except TongbuError as error:
                 raise LaneStopped(f"lane {self.source}: {error.message}", error.remedy) from error
 
-    # -- republish
-
-    def _snapshot_completed(self, offset: int, in_force: InForce) -> Iterator[Output | None]:
-        """All tables are imaged: publish every entity, parents first, one after the other."""
-        self.state.put(_QUEUE, [f"snapshot-{offset}", *in_force.entities])
-        yield from self._next_in_queue()
-
-    def _next_in_queue(self) -> Iterator[Output | None]:
-        queue = self.state.get(_QUEUE)
-        if not queue:
-            self.state.put(_PUBLISHED, True)
-            return
-        name, *entities = queue
-        self.state.put(_QUEUE, [name, *entities[1:]] if entities[1:] else None)
-        if entities:
-            first = entities[0]
-            yield self._append(
-                control.Republish(source=self.source, entity=first, fill=f"{name}-{first}")
-            )
-
     def _republish(self, found: control.Republish, record: LaneRecord) -> Iterator[Output | None]:
-        """Publish a chunk and ask for the next. A chunk that was asked for twice is published once."""
-        place = _FILL + found.fill.encode()
-        expected = self.state.get(place)
-        if self.in_force is None or found.entity not in self.in_force.entities:
+        plan = self.in_force.entities.get(found.entity) if self.in_force else None
+        if self.in_force is None or plan is None or not self.republishing.is_due(found):
             return
-        if (expected or "") != found.after:
-            return
-        plan = self.in_force.entities[found.entity]
         turn = self._turn(record, self.in_force, kind="republish")
         yield from turn.republish(found, plan)
         yield from self._outputs(turn)
         fill = turn.message.fill
-        if fill is not None and not fill["last"]:
-            after = str(fill["to"])
-            self.state.put(place, after)
-            yield self._append(msgspec.structs.replace(found, after=after))
-            return
-        self.state.put(place, "\x00done")
-        if found.fill.startswith("snapshot-"):
-            yield from self._next_in_queue()
+        if fill is not None:
+            yield from self.republishing.published(found, fill["to"], last=fill["last"])
 
-    def _append(self, record: control.ControlRecord) -> Output:
-        key, value = control.encode(record)
-        return Output(f"cdc.{self.source}", key, value, partition=0)
+    def _release(
+        self, found: control.Retry | control.Skip, record: LaneRecord
+    ) -> Iterator[Output | None]:
+        plan = self.in_force.entities.get(found.entity) if self.in_force else None
+        if self.in_force is None or plan is None:
+            return
+        turn = self._turn(record, self.in_force, kind="release")
+        if isinstance(found, control.Retry):
+            yield from turn.retry(plan, found.ids)
+        else:
+            turn.skip(plan, found.ids)
+        yield from self._outputs(turn)

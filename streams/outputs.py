@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,10 @@ class Batch:
     records: int = 0
     waiting: int = 0
     writes: Writes | None = None
+    #: What the lane appends to its own log: sent when all else is delivered, and not before `next_at`.
+    asked: deque[Output] = field(default_factory=deque)
     began: float = field(default_factory=time.monotonic)
+    next_at: float = 0.0
     failed: str | None = None
 
     def on_delivery(self, error: Any, message: Any) -> None:
@@ -32,7 +36,13 @@ class Batch:
     @property
     def delivered(self) -> bool:
         """Tell whether nothing more is to come."""
-        return self.writes is not None and self.waiting == 0
+        return self.writes is not None and self.waiting == 0 and not self.asked
+
+    def due(self, now: float) -> Output | None:
+        """Give what the lane may append to its own log now."""
+        if self.asked and self.writes is not None and self.waiting == 0 and now >= self.next_at:
+            return self.asked.popleft()
+        return None
 
 
 class Outputs:

@@ -24,6 +24,7 @@ from streams.stages.drafts import Drafts
 from streams.stages.encode import Letter, Message, Moment, entity_record
 from streams.stages.image import Store
 from streams.stages.publish import Draft, Failed
+from streams.withheld import Withheld
 
 #: So many rows or records are worked on at a stretch.
 _PAUSE = 500
@@ -39,6 +40,7 @@ class Turn:
         self.seal = seal
         self.message = Message(store.spool())
         self.letters: list[Letter] = []
+        self.withheld = Withheld(moment, store, seal, self.message, self.letters)
 
     def transaction(self, changes: Iterable[Change]) -> Iterator[None]:
         """Take a whole source transaction, of any size: one record per aggregate that it changed. Pauses now and then."""
@@ -61,7 +63,7 @@ class Turn:
         failed = {result.id for result in settled if isinstance(result, Failed)}
         for id_ in {identity.before: None, identity.now: None}:
             if id_ is not None and id_ not in failed:
-                self._release(touched.plan, id_)
+                self.withheld.release(touched.plan, id_)
         for draft in self._sort(settled):
             drafts.append(draft)
 
@@ -76,14 +78,12 @@ class Turn:
 
     def republish(self, control: Republish, plan: EntityPlan) -> Iterator[None]:
         """Publish the next ids of an entity in their current state; `message.fill` says how far it came."""
+        if control.ids:
+            yield from self._publish(plan, publish.with_ids(plan, control.ids, self.store))
+            return
         found = publish.ids_after(plan, control.after, control.limit + 1, self.store)
         chunk, more = found[: control.limit], len(found) > control.limit
-        results = [publish.snapshot(plan, id_, key, self.store) for id_, key in chunk]
-        drafts = Drafts(self.in_force, self.store)
-        for draft in self._sort(result for result in results if result is not None):
-            self._release(plan, draft.id)
-            drafts.append(draft)
-        yield from self._encode(drafts)
+        yield from self._publish(plan, chunk)
         last = chunk[-1][0] if chunk else control.after
         self.message.fill = {
             "id": control.fill,
@@ -93,6 +93,31 @@ class Turn:
             "last": not more,
         }
         self.message.only_bindings = list(control.bindings)
+
+    def _publish(self, plan: EntityPlan, chunk: list[tuple[str, bytes]]) -> Iterator[None]:
+        results = [publish.snapshot(plan, id_, key, self.store) for id_, key in chunk]
+        drafts = Drafts(self.in_force, self.store)
+        for draft in self._sort(result for result in results if result is not None):
+            self.withheld.release(plan, draft.id)
+            drafts.append(draft)
+        yield from self._encode(drafts)
+
+    def retry(self, plan: EntityPlan, ids: Iterable[str]) -> Iterator[None]:
+        """Publish the current state of those ids that are withheld, as far as it can be made now."""
+        drafts = Drafts(self.in_force, self.store)
+        waiting = [id_ for id_ in ids if self.withheld.holds(plan, id_)]
+        for id_, root_key in publish.with_ids(plan, waiting, self.store):
+            for result in publish.current(plan, id_, root_key, self.store):
+                for draft in self._sort([result]):
+                    drafts.append(draft)
+            if not self.withheld.withholds_now(plan, id_):
+                self.withheld.release(plan, id_)
+        yield from self._encode(drafts)
+
+    def skip(self, plan: EntityPlan, ids: Iterable[str]) -> None:
+        """Give up the withheld state of ids: what was published of them stays, until their next change."""
+        for id_ in ids:
+            self.withheld.skip(plan, id_)
 
     def undecodable(self, error: RecordError) -> None:
         """Take a record that no canonical id can be derived from."""
@@ -120,7 +145,9 @@ class Turn:
         drafts = []
         for result in results:
             if isinstance(result, Failed):
-                self._withhold(result.plan, result.id, result.error, orjson.dumps(result.root))
+                self.withheld.withhold(
+                    result.plan, result.id, result.error, orjson.dumps(result.root)
+                )
             else:
                 drafts.append(result)
         return drafts
@@ -133,30 +160,7 @@ class Turn:
             try:
                 record = entity_record(draft, self.moment, index, count)
             except RecordError as error:
-                self._withhold(draft.plan, draft.id, error, b"")
+                self.withheld.withhold(draft.plan, draft.id, error, b"")
                 continue
             self.message.records.append(record)
             publish.remember(draft, self.moment.lane_offset, self.store)
-
-    def _withhold(self, plan: EntityPlan, id_: str, error: RecordError, original: bytes) -> None:
-        record = self.moment.record
-        letter_id = f"{record.topic}/0/{record.offset}/{plan.entity}/{id_}"
-        self._release(plan, id_)
-        self.store.put(_withheld_key(plan, id_), [letter_id, error.stage, error.code])
-        self.message.withheld.append({"entity": plan.entity, "id": id_, "reason": error.code})
-        sealed = self.seal.seal(letter_id, original)
-        self.letters.append(Letter(letter_id, "open", error, plan.entity, id_, sealed))
-
-    def _release(self, plan: EntityPlan, id_: str) -> None:
-        """Close the letter of an id that is no longer withheld by it."""
-        key = _withheld_key(plan, id_)
-        mark = self.store.get(key)
-        if mark is not None:
-            letter_id, stage, code = mark
-            self.store.put(key, None)
-            error = RecordError(stage, code, "a later state of the id was processed")
-            self.letters.append(Letter(letter_id, "superseded", error, plan.entity, id_))
-
-
-def _withheld_key(plan: EntityPlan, id_: str) -> bytes:
-    return b"wit\0" + f"{plan.entity}\0{id_}".encode()

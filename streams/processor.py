@@ -143,7 +143,12 @@ class Processor:
             for output in lane.process(self._lane_record(topic, record)):
                 if output is None:
                     await self._breathe()
-                elif not muted and not (replay and output.topic == topic):
+                elif muted:
+                    continue
+                elif output.topic == topic:
+                    if not replay:
+                        batch.asked.append(output)
+                else:
                     self._check_fresh()
                     while not self._outputs.produce(output, received, batch):
                         await self._breathe()
@@ -173,6 +178,10 @@ class Processor:
         """Take the broker's answers, and write what is delivered; end the process where it did not take an output."""
         self._outputs.poll()
         for owned in self.lanes.values():
+            for batch, output in owned.asked():
+                if not self._outputs.produce(output, 0, batch):
+                    batch.asked.appendleft(output)
+                    break
             failed = owned.land()
             if failed is not None:
                 _die(

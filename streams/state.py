@@ -171,7 +171,8 @@ class State:
         """Let memory go of a batch that is on disk."""
         overlay, number = self._overlay, sealed.number
         for key in sealed.values:
-            if overlay[key][0] == number:
+            entry = overlay.get(key)  # gone where a later batch has set it down
+            if entry is not None and entry[0] == number:
                 del overlay[key]
 
     def commit(self, position: int) -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from schemas.errors import TongbuError
-from tongbu import commands, run
+from tongbu import commands, dlq, run
 from tongbu.deploy import commands as deploy
 from tongbu.stack import commands as stack
 from tongbu.tail import tail
@@ -35,6 +35,7 @@ app.command("checksum")(commands.checksum)
 app.command("record")(commands.record)
 app.command("replay")(commands.replay)
 app.command("demo")(commands.demo)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(run.app, name="run")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from schemas.codec import Decoder
 from schemas.registry import Registry
 from tongbu import topics
@@ -11,8 +13,14 @@ TOPIC = "hub.dead-letter.v1"
 
 def open_letters(bootstrap: str, registry: Registry) -> list[dict[str, str | None]]:
     """Give the letters that are open, oldest first: id, source, entity and entity_id (if known), stage, code."""
+    names = ("id", "source", "entity", "entity_id", "stage", "code")
+    return [{name: letter[name] for name in names} for letter in read(bootstrap, registry)]
+
+
+def read(bootstrap: str, registry: Registry) -> list[dict[str, Any]]:
+    """Give the letters that are open, oldest first, with all their fields."""
     decoder = Decoder(registry.schema)
-    letters: dict[str, dict[str, str | None]] = {}
+    letters: dict[str, dict[str, Any]] = {}
     for partition in topics.partitions(bootstrap, TOPIC):
         place = (TOPIC, partition)
         start = topics.starts(bootstrap, [TOPIC])[place]
@@ -21,6 +29,5 @@ def open_letters(bootstrap: str, registry: Registry) -> list[dict[str, str | Non
             letter = decoder.decode(message.value())
             letters.pop(letter["id"], None)
             if letter["state"] == "open":
-                names = ("id", "source", "entity", "entity_id", "stage", "code")
-                letters[letter["id"]] = {name: letter[name] for name in names}
+                letters[letter["id"]] = letter
     return list(letters.values())

@@ -7,7 +7,7 @@ withholds its id until a later state can.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -68,6 +68,12 @@ def ids_after(plan: EntityPlan, after: str, limit: int, store: Store) -> list[tu
     return [(key.removeprefix(prefix).decode(), root_key) for key, root_key in found]
 
 
+def with_ids(plan: EntityPlan, ids: Iterable[str], store: Store) -> list[tuple[str, bytes]]:
+    """Give those of the ids that exist, with their root keys."""
+    found = [(id_, store.get(_index_key(plan, id_))) for id_ in ids]
+    return [(id_, root_key) for id_, root_key in found if root_key is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The canonical id of an aggregate before and after a transaction, and its root row now."""
@@ -112,6 +118,13 @@ def settle(touched: Touched, identity: Identity, store: Store) -> Iterator[Draft
             created=before is None,
             moved_from=moved_from,
         )
+
+
+def current(plan: EntityPlan, id_: str, root_key: bytes, store: Store) -> Iterator[Draft | Failed]:
+    """Give what the current state of an id has to tell: nothing where it is as published."""
+    root = aggregates.read_root(plan, root_key, store)
+    if root is not None:
+        yield from _current(plan, id_, root_key, root, store, created=True, moved_from=None)
 
 
 def snapshot(plan: EntityPlan, id_: str, root_key: bytes, store: Store) -> Draft | Failed | None:

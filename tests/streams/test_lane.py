@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
-from lanes import PLACEHOLDER, Log, Reader, head, line
+from lanes import MAPPING, PLACEHOLDER, Log, Reader, declarations, head, line
 
 from schemas import control, lane_offset
+from streams import spool, state
 from streams.errors import LaneStopped
+from streams.stages import encode
 
 
 @pytest.fixture
@@ -280,6 +284,110 @@ def test_a_later_good_state_of_a_withheld_id_is_published_and_closes_its_letter(
     assert [record["id"] for record in reader.records(outputs)] == ["erp:SO1"]
 
 
+def withheld_order(log: Log) -> None:
+    log.transaction(("c", "head", head()), ("c", "line", line(1, amount="NaN")))
+    log.transaction(("c", "head", head(2)), ("c", "line", line(21, head_id=2, amount="NaN")))
+
+
+def without_amounts() -> dict[str, Any]:
+    fields = {
+        name: expression
+        for name, expression in MAPPING["fields"].items()
+        if name not in ("gross", "lines")
+    }
+    return MAPPING | {"version": 2, "fields": {**fields, "lines": {"each": "lines", "fields": {
+        "line_no": "no", "gross": {"money": "no", "currency": {"const": "CNY"}}}}}}  # fmt: skip
+
+
+def test_a_retry_after_a_fix_publishes_what_was_withheld_as_a_release_and_closes_its_letter(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    withheld_order(log)
+    reader.run(log)
+    log.control(declarations(without_amounts()))
+    log.control(control.Retry(source="erp", entity="order", ids=("erp:SO1", "erp:never")))
+
+    outputs = reader.run(log)
+
+    (message,) = reader.messages(outputs)
+    (record,) = reader.records(outputs)
+    assert (message["kind"], record["id"]) == ("release", "erp:SO1")
+    assert record["meta"]["operation"] == "create"
+    assert record["meta"]["version"] == lane_offset.pack(1, len(log.records) - 1)
+    (letter,) = reader.letters(outputs)
+    assert (letter["state"], letter["entity_id"]) == ("superseded", "erp:SO1")
+
+
+def test_a_retry_without_a_fix_withholds_again_with_a_letter_that_follows_the_first(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    withheld_order(log)
+    (first, _) = reader.letters(reader.run(log))
+    log.control(control.Retry(source="erp", entity="order", ids=("erp:SO1",)))
+
+    outputs = reader.run(log)
+
+    assert reader.records(outputs) == []
+    closed, opened = reader.letters(outputs)
+    assert (closed["id"], closed["state"]) == (first["id"], "superseded")
+    assert (opened["entity_id"], opened["state"]) == ("erp:SO1", "open")
+
+
+def test_a_skipped_id_is_published_by_its_next_good_change_without_another_letter(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    withheld_order(log)
+    reader.run(log)
+    log.control(control.Skip(source="erp", entity="order", ids=("erp:SO1",)))
+    (letter,) = reader.letters(reader.run(log))
+    log.transaction(("u", "line", line(1)))
+
+    outputs = reader.run(log)
+
+    assert (letter["state"], letter["entity_id"]) == ("skipped", "erp:SO1")
+    assert [record["id"] for record in reader.records(outputs)] == ["erp:SO1"]
+    assert reader.letters(outputs) == []
+
+
+def test_ids_that_are_named_are_published_again_alone(reader: Reader) -> None:
+    log = Log().start()
+    for number in range(1, 5):
+        log.transaction(("c", "head", head(number)))
+    reader.run(log)
+    ids = ("erp:SO3", "erp:SO1", "erp:unknown")
+    log.control(control.Republish(source="erp", entity="order", fill="f", ids=ids))
+
+    outputs = reader.run(log)
+
+    (message,) = reader.messages(outputs)
+    assert [record["key"] for record in message["records"]] == ["erp:SO3", "erp:SO1"]
+    assert message["fill"] is None
+
+
+def test_a_giant_is_cut_into_parts_that_are_the_same_as_from_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log().start()
+    log.transaction(*(("c", "head", head(number)) for number in range(1, 300)))
+    monkeypatch.setattr(encode, "PART_BYTES", 10_000)
+    (tmp_path / "a").mkdir()
+    in_memory = Reader(tmp_path / "a")
+    expected = in_memory.run(log)
+    monkeypatch.setattr(spool, "IN_MEMORY", 20)
+    monkeypatch.setattr(state, "SET_DOWN_WRITES", 50)
+    shutil.copytree(tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("state"))
+
+    outputs = Reader(tmp_path / "b").run(log)
+
+    assert outputs == expected
+    parts = in_memory.messages(outputs)
+    assert [part["part"] for part in parts] == list(range(1, parts[0]["parts"] + 1))
+    assert len(parts) > 3
+
+
 def test_bytes_that_are_no_json_are_a_dead_letter_with_the_original_sealed(reader: Reader) -> None:
     log = Log().start()
     log.add(b"{broken", b"k")
@@ -330,9 +438,9 @@ def test_snapshot_rows_fill_images_and_are_published_in_chunks_when_the_snapshot
 
     messages = reader.messages(reader.run(log))
 
-    assert [len(message["records"]) for message in messages] == [500, 500, 202]
+    assert [len(message["records"]) for message in messages] == [200] * 6 + [2]
     assert {message["kind"] for message in messages} == {"republish"}
-    assert [message["fill"]["last"] for message in messages] == [False, False, True]
+    assert [message["fill"]["last"] for message in messages] == [False] * 6 + [True]
     assert messages[1]["fill"]["after"] == messages[0]["fill"]["to"]
     assert {each["operation"] for each in messages[0]["records"]} == {"snapshot"}
 

@@ -141,6 +141,10 @@ def republish(
     entity: Annotated[str, typer.Argument(help="The entity, e.g. sales_order.")],
     instance: InstanceName = "default",
     namespace: NamespaceOption = "",
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--keys", help="Only this canonical id, e.g. erp:SO1; several are possible."),
+    ] = None,
 ) -> None:
     """Publish every record of an entity again in its current state, as snapshot, beside the live traffic."""
     subject = deployment(instance, namespace)
@@ -149,8 +153,11 @@ def republish(
         known = ", ".join(sorted({each.value.entity for each in subject.mappings}))
         raise TongbuError(f"no source maps an entity `{entity}`", f"Known: {known}.")
     for source in sources:
+        ids = tuple(key for key in keys or () if key.startswith(f"{source}:"))
+        if keys and not ids:
+            continue
         fill = f"republish-{uuid.uuid4().hex[:12]}"
-        lanes.append(subject, Republish(source=source, entity=entity, fill=fill))
+        lanes.append(subject, Republish(source=source, entity=entity, fill=fill, ids=ids))
         typer.echo(f"{source}: {entity} is being published again ({fill})")
 
 

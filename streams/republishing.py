@@ -1,0 +1,64 @@
+"""Republish: an entity is published again chunk by chunk; each chunk asks for the next by a record in the lane's own log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from schemas import control
+from schemas.control import Republish
+from streams.records import Output
+from streams.stages.image import Store
+
+_QUEUE, _PUBLISHED, _FILL = b"sys\0queue", b"sys\0published", b"fil\0"
+_DONE = "\x00done"
+_SNAPSHOT = "snapshot-"
+
+
+class Republishing:
+    """What is being published again in a lane, as its state has it."""
+
+    def __init__(self, source: str, store: Store) -> None:
+        self._source, self._store = source, store
+
+    @property
+    def snapshot_published(self) -> bool:
+        """Tell whether an initial snapshot was published completely."""
+        return self._store.get(_PUBLISHED) is not None
+
+    def snapshot_completed(self, offset: int, entities: list[str]) -> Iterator[Output]:
+        """All tables are imaged: publish every entity, parents first, one after the other."""
+        self._store.put(_QUEUE, [f"{_SNAPSHOT}{offset}", *entities])
+        yield from self._next_in_queue()
+
+    def is_due(self, chunk: Republish) -> bool:
+        """Tell whether a chunk is the one that comes next; one that was asked for twice is published once."""
+        return (self._store.get(_place(chunk)) or "") == chunk.after
+
+    def published(self, chunk: Republish, to: str, *, last: bool) -> Iterator[Output]:
+        """Ask for what follows a chunk that came as far as the id `to`."""
+        self._store.put(_place(chunk), _DONE if last else to)
+        if not last:
+            yield self._append(msgspec.structs.replace(chunk, after=to))
+        elif chunk.fill.startswith(_SNAPSHOT):
+            yield from self._next_in_queue()
+
+    def _next_in_queue(self) -> Iterator[Output]:
+        queue = self._store.get(_QUEUE)
+        if not queue:
+            self._store.put(_PUBLISHED, True)
+            return
+        name, *entities = queue
+        self._store.put(_QUEUE, [name, *entities[1:]] if entities[1:] else None)
+        if entities:
+            first = entities[0]
+            yield self._append(Republish(source=self._source, entity=first, fill=f"{name}-{first}"))
+
+    def _append(self, record: Republish) -> Output:
+        key, value = control.encode(record)
+        return Output(f"cdc.{self._source}", key, value, partition=0)
+
+
+def _place(chunk: Republish) -> bytes:
+    return _FILL + chunk.fill.encode()

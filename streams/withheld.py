@@ -1,0 +1,63 @@
+"""Withheld: marks of canonical ids whose current state can't be published, each with its dead letter (invariant I9)."""
+
+from __future__ import annotations
+
+from streams.errors import RecordError
+from streams.in_force import EntityPlan
+from streams.seal import Seal
+from streams.stages.encode import Letter, Message, Moment
+from streams.stages.image import Store
+
+
+class Withheld:
+    """
+    Sets and clears the marks at one lane offset; what happens to them is added to `message` and `letters`.
+
+    Nothing queues behind a mark: a later state of the id is simply tried again.
+    """
+
+    def __init__(
+        self, moment: Moment, store: Store, seal: Seal, message: Message, letters: list[Letter]
+    ) -> None:
+        self._moment, self._store, self._seal = moment, store, seal
+        self._message, self._letters = message, letters
+        self._prefix = f"{moment.record.topic}/0/{moment.record.offset}/"
+
+    def withhold(self, plan: EntityPlan, id_: str, error: RecordError, original: bytes) -> None:
+        """Mark an id, and write its letter; `original` is sealed into it."""
+        letter_id = f"{self._prefix}{plan.entity}/{id_}"
+        self.release(plan, id_)
+        self._store.put(_key(plan, id_), [letter_id, error.stage, error.code])
+        self._message.withheld.append({"entity": plan.entity, "id": id_, "reason": error.code})
+        sealed = self._seal.seal(letter_id, original)
+        self._letters.append(Letter(letter_id, "open", error, plan.entity, id_, sealed))
+
+    def holds(self, plan: EntityPlan, id_: str) -> bool:
+        """Tell whether an id is withheld."""
+        return self._store.get(_key(plan, id_)) is not None
+
+    def withholds_now(self, plan: EntityPlan, id_: str) -> bool:
+        """Tell whether an id was withheld at this very lane offset."""
+        mark = self._store.get(_key(plan, id_))
+        return mark is not None and mark[0].startswith(self._prefix)
+
+    def release(self, plan: EntityPlan, id_: str) -> None:
+        """Close the letter of an id that is no longer withheld by it."""
+        self._close(plan, id_, "superseded", "a later state of the id was processed")
+
+    def skip(self, plan: EntityPlan, id_: str) -> None:
+        """Close the letter of an id that somebody gives up."""
+        self._close(plan, id_, "skipped", "was given up; what was published before stays")
+
+    def _close(self, plan: EntityPlan, id_: str, state: str, why: str) -> None:
+        key = _key(plan, id_)
+        mark = self._store.get(key)
+        if mark is not None:
+            letter_id, stage, code = mark
+            self._store.put(key, None)
+            error = RecordError(stage, code, why)
+            self._letters.append(Letter(letter_id, state, error, plan.entity, id_))
+
+
+def _key(plan: EntityPlan, id_: str) -> bytes:
+    return b"wit\0" + f"{plan.entity}\0{id_}".encode()

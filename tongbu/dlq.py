@@ -1,0 +1,141 @@
+"""`tongbu dlq list|show|retry|skip`: records that could not be processed, and what becomes of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.control import Retry, Skip
+from schemas.errors import TongbuError
+from streams.seal import KEY_FILE, Seal
+from tongbu import dead_letters
+from tongbu.deploy import lanes
+from tongbu.deploy.commands import deployment
+from tongbu.deploy.deployment import Deployment
+from tongbu.stack.commands import InstanceName
+
+app = typer.Typer(
+    no_args_is_help=True, help="Records that could not be processed, by canonical id."
+)
+
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(help="Canonical ids, e.g. erp:SO20260001; several are possible."),
+]
+Entity = Annotated[str | None, typer.Option(help="All letters of this entity.")]
+All = Annotated[bool, typer.Option("--all", help="All open letters.")]
+
+
+@app.command("list")
+def list_(instance: InstanceName = "default", entity: Entity = None, as_json: Json = False) -> None:
+    """Show the open letters, oldest first: which id is withheld, since when, and why."""
+    found = _letters(deployment(instance), entity)
+    if as_json:
+        typer.echo(orjson.dumps([_plain(letter) for letter in found]).decode())
+        return
+    table = Table("since", "entity", "withheld id", "stage", "code", "letter", box=None)
+    for letter in found:
+        table.add_row(
+            _time(letter["at"]), letter["entity"], letter["entity_id"],
+            letter["stage"], letter["code"], letter["id"],
+        )  # fmt: skip
+    Console().print(table if found else "no open letters")
+
+
+@app.command()
+def show(
+    letter: Annotated[str, typer.Argument(help="A letter's id, or a withheld canonical id.")],
+    unseal: Annotated[
+        bool, typer.Option("--unseal", help="Also the original, which may hold personal data.")
+    ] = False,
+    instance: InstanceName = "default",
+) -> None:
+    """Show all that is known of a letter, as JSON."""
+    subject = deployment(instance)
+    found = [each for each in _letters(subject, None) if letter in (each["id"], each["entity_id"])]
+    if not found:
+        raise TongbuError(f"no open letter `{letter}`", "`tongbu dlq list` shows them.")
+    for each in found:
+        shown = _plain(each)
+        if unseal:
+            shown["original"] = _original(subject, each)
+        typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+
+
+@app.command()
+def retry(
+    ids: Ids = None, entity: Entity = None, all_: All = False, instance: InstanceName = "default"
+) -> None:
+    """
+    Map withheld ids again, after a fix: `tongbu dlq retry erp:SO1`, `tongbu dlq retry --entity sales_order`.
+
+    What can be made now is published; what can't stays withheld, with a new letter.
+    """
+    _append(Retry, ids, entity, instance, everything=all_)
+
+
+@app.command()
+def skip(
+    ids: Ids = None, entity: Entity = None, all_: All = False, instance: InstanceName = "default"
+) -> None:
+    """Give up the withheld state of ids: what targets hold of them stays, until their next change."""
+    _append(Skip, ids, entity, instance, everything=all_)
+
+
+def _append(
+    kind: type[Retry | Skip],
+    ids: list[str] | None,
+    entity: str | None,
+    instance: str,
+    *,
+    everything: bool,
+) -> None:
+    if not ids and entity is None and not everything:
+        raise TongbuError("which letters?", "Name ids, or give --entity NAME, or --all.")
+    subject = deployment(instance)
+    chosen: dict[tuple[str, str], list[str]] = {}
+    for letter in _letters(subject, entity):
+        if letter["entity_id"] is not None and (not ids or letter["entity_id"] in ids):
+            chosen.setdefault((letter["source"], letter["entity"]), []).append(letter["entity_id"])
+    if unknown := set(ids or ()) - {id_ for found in chosen.values() for id_ in found}:
+        raise TongbuError(f"not withheld: {min(unknown)}", "`tongbu dlq list` shows what is.")
+    for (source, name), withheld in chosen.items():
+        lanes.append(subject, kind(source=source, entity=name, ids=tuple(withheld)))
+        typer.echo(f"{source}: {name}: {len(withheld)} asked for")
+    if not chosen:
+        typer.echo("no open letters with an id")
+
+
+def _letters(subject: Deployment, entity: str | None) -> list[dict[str, Any]]:
+    found = dead_letters.read(subject.bootstrap, subject.registry)
+    return [letter for letter in found if entity in (None, letter["entity"])]
+
+
+def _plain(letter: dict[str, Any]) -> dict[str, Any]:
+    """Give a letter without its original."""
+    return {
+        name: _time(value) if name == "at" else value
+        for name, value in letter.items()
+        if name != "sealed"
+    }
+
+
+def _original(subject: Deployment, letter: dict[str, Any]) -> str | None:
+    if letter["sealed"] is None:
+        return None
+    file = Path(subject.environment["TONGBU_DATA"]) / KEY_FILE
+    if not file.exists():
+        raise TongbuError(f"there is no key file {file}", "Without it originals stay sealed.")
+    return Seal(file).open(letter["id"], letter["sealed"]).decode(errors="replace")
+
+
+def _time(at: datetime | int) -> str:
+    moment = at if isinstance(at, datetime) else datetime.fromtimestamp(at / 1e6, UTC)
+    return moment.isoformat(timespec="seconds")
