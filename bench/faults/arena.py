@@ -14,7 +14,7 @@ from pathlib import Path
 from signal import Signals
 from typing import TypeVar
 
-from confluent_kafka import TopicCollection
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.errors import ServiceUnavailable
@@ -104,7 +104,8 @@ class Arena:
     def topic_id(self, source: str) -> str:
         """Give the id of the topic of a lane log."""
         topic = self.lane_topic(source)
-        found = self._admin.describe_topics(TopicCollection([topic]))[topic].result(20)
+        asked = TopicCollection([topic])
+        found = self._asked(lambda: self._admin.describe_topics(asked)[topic].result(20))
         return str(found.topic_id)
 
     @property
@@ -167,7 +168,7 @@ class Arena:
         while True:
             try:
                 return question()
-            except ServiceUnavailable:
+            except (ServiceUnavailable, KafkaException):
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.2)

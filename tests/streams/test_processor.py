@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicCollection, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
 from lanes import CAPTURED, Log, Reader, declarations, head, line
 
@@ -54,7 +61,16 @@ class Namespace:
 
     def _topic_id(self) -> str:
         name = f"{self.prefix}cdc.erp"
-        return str(self.admin.describe_topics(TopicCollection([name]))[name].result(10).topic_id)
+        end = time.monotonic() + 30
+        while True:  # the broker may know a new topic a moment later
+            try:
+                described = self.admin.describe_topics(TopicCollection([name]))[name].result(10)
+            except KafkaException:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+            else:
+                return str(described.topic_id)
 
     def write(self) -> None:
         for record in self.log.records[self._sent :]:
