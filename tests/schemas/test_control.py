@@ -89,5 +89,5 @@ def test_a_republish_without_options_is_for_everybody_and_from_the_first_id() ->
     record = decode(b'{"kind":"republish","source":"erp","entity":"customer","fill":"f1"}')
 
     assert record == Republish(
-        source="erp", entity="customer", fill="f1", after="", limit=500, bindings=()
+        source="erp", entity="customer", fill="f1", after="", limit=200, bindings=()
     )
