@@ -11,10 +11,10 @@ BEGIN
     "cUnitID", "iQuotedPrice", "iUnitPrice", "iTaxUnitPrice", "iMoney", "iTax", "iSum", "iNatMoney", "iNatTax", "iNatSum",
     "iTaxRate", "dPreDate", "iFHQuantity")
   SELECT number * 20 + line, number * 20 + line, number, 'SO' || lpad(number::text, 8, '0'), line,
-    'P' || lpad(((number + line) % 300 + 1)::text, 4, '0'), '贴片电容 C' || line, (number % 500 + 1) * line, 'PCS',
+    substr('RCLYDQUMJK', product % 10 + 1, 1) || lpad(product::text, 5, '0'), '贴片电容 C' || line, (number % 500 + 1) * line, 'PCS',
     price, price, price * 1.13, (number % 500 + 1) * line * price, (number % 500 + 1) * line * price * 0.13,
     (number % 500 + 1) * line * price * 1.13, (number % 500 + 1) * line * price,
     (number % 500 + 1) * line * price * 0.13, (number % 500 + 1) * line * price * 1.13, 13,
     timestamp '2026-02-01' + number % 300 * interval '1 day', 0
-  FROM (SELECT line, (number % 4999 + line)::numeric / 100 AS price FROM generate_series(1, lines) line) priced;
+  FROM (SELECT line, (number % 4999 + line)::numeric / 100 AS price, (number + line) % 300 + 1 AS product FROM generate_series(1, lines) line) priced;
 END $$;
