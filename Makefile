@@ -22,8 +22,8 @@ purge: $(READY) ## The same, and remove the instance's folder with all data
 	@$(BIN)/tongbu down --purge
 
 ##@ Try it hard
-bench: $(READY) ## Side by side with Debezium's JDBC sink: latency, backlog, CPU (about 5 minutes)
-	@$(BIN)/python -m bench run
+bench: $(READY) ## FULL=1: side by side with Debezium's JDBC sink: latency, backlog, CPU, memory
+	@$(BIN)/python -m bench run $(if $(FULL),--full)
 faults: $(READY) ## ROUNDS=n: kill, freeze and stop processes under load, then compare with a clean run
 	@$(BIN)/python -m bench.faults $(if $(ROUNDS),--rounds $(ROUNDS))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -18,6 +19,9 @@ def run(
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds, after one to warm up.")] = 3,
     seconds: Annotated[float, typer.Option(min=2, help="Length of each load.")] = 8.0,
     only: Annotated[str, typer.Option(help="Only this system, e.g. tongbu; for work on it.")] = "",
+    full: Annotated[
+        bool, typer.Option("--full", help="All rates, large orders, the peer's defaults, idle CPU.")
+    ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the stack up for the next run.")
     ] = False,
@@ -28,10 +32,11 @@ def run(
 
     Example: python -m bench run --rounds 3
     """
-    from bench.rounds import Plan
+    from bench.rounds import FULL, Plan
     from bench.run import perform
 
-    perform(instance, Plan(rounds=rounds, seconds=seconds), only=only, keep=keep)
+    plan = replace(FULL if full else Plan(), rounds=rounds, seconds=seconds)
+    perform(instance, plan, only=only, full=full, keep=keep)
 
 
 @app.command(hidden=True)

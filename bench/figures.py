@@ -14,6 +14,8 @@ SATURATED = 0.8
 #: Transactions of the first seconds of a load are not counted: caches and JVMs find their pace.
 LEAD_IN_SECONDS = 1.5
 
+#: From which kind of source to which kind of target.
+PATH = "postgresql-postgresql"
 QUANTILES = ("p50", "p95", "p99", "p999", "max")
 
 
@@ -23,7 +25,6 @@ class Load:
 
     system: str
     round: int
-    path: str
     tx_per_s: int
     rows_per_tx: int
     latencies: list[tuple[float, float]]
@@ -39,7 +40,6 @@ class Backlog:
 
     system: str
     round: int
-    path: str
     rows: int
     rows_per_s: float
     cpu: dict[str, float]
@@ -77,25 +77,28 @@ def saturated(tx_per_s: float, rows_per_tx: int, backlog_rows_per_s: float) -> b
     return tx_per_s * (1 + rows_per_tx) > SATURATED * backlog_rows_per_s
 
 
-def report_loads(loads: Iterable[Load], rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Give one line per system and load: medians over rounds, or that it is saturated."""
-    groups: dict[tuple[str, str, int, int], list[Load]] = {}
+def report_loads(
+    loads: Iterable[Load], too_much: Iterable[tuple[str, int, int]] = ()
+) -> list[dict[str, Any]]:
+    """
+    Give one line per system and load: medians over rounds.
+
+    A load that was too much in any round (system, transactions per second, lines) is said to be saturated.
+    """
+    groups: dict[tuple[str, int, int], list[Load]] = {key: [] for key in sorted(too_much)}
+    saturated_ones = set(groups)
     for load in loads:
-        groups.setdefault((load.system, load.path, load.tx_per_s, load.rows_per_tx), []).append(
-            load
-        )
-    return [_load_line(key, rounds, rates) for key, rounds in groups.items()]
+        groups.setdefault((load.system, load.tx_per_s, load.rows_per_tx), []).append(load)
+    return [_load_line(key, rounds, key in saturated_ones) for key, rounds in groups.items()]
 
 
-def _load_line(
-    key: tuple[str, str, int, int], rounds: list[Load], rates: Mapping[str, float]
-) -> dict[str, Any]:
-    system, path, tx_per_s, rows_per_tx = key
+def _load_line(key: tuple[str, int, int], rounds: list[Load], is_saturated: bool) -> dict[str, Any]:
+    system, tx_per_s, rows_per_tx = key
     line: dict[str, Any] = {
-        "system": system, "path": path, "tx_per_s": tx_per_s, "rows_per_tx": rows_per_tx,
+        "system": system, "path": PATH, "tx_per_s": tx_per_s, "rows_per_tx": rows_per_tx,
         "rounds": len(rounds), "transactions": sum(len(each.latencies) for each in rounds),
     }  # fmt: skip
-    if saturated(tx_per_s, rows_per_tx, rates.get(system, float("inf"))):
+    if is_saturated:
         return line | {"saturated": True}
     each_round = [percentiles(ms for _, ms in each.latencies) for each in rounds]
     line |= {name: round(median(found[name] for found in each_round), 2) for name in QUANTILES}
@@ -107,11 +110,11 @@ def _load_line(
 
 def report_backlogs(backlogs: Iterable[Backlog]) -> list[dict[str, Any]]:
     """Give one line per system: medians over rounds, with CPU by role."""
-    groups: dict[tuple[str, str], list[Backlog]] = {}
+    groups: dict[str, list[Backlog]] = {}
     for backlog in backlogs:
-        groups.setdefault((backlog.system, backlog.path), []).append(backlog)
+        groups.setdefault(backlog.system, []).append(backlog)
     lines = []
-    for (system, path), rounds in groups.items():
+    for system, rounds in groups.items():
         roles = {role for each in rounds for role in each.cpu}
         by_role = {
             role: round(median(e.cpu.get(role, 0.0) / e.rows_drained * 1000 for e in rounds), 4)
@@ -119,7 +122,7 @@ def report_backlogs(backlogs: Iterable[Backlog]) -> list[dict[str, Any]]:
         }
         lines.append(
             {
-                "system": system, "path": path, "rounds": len(rounds), "rows": rounds[0].rows,
+                "system": system, "path": PATH, "rounds": len(rounds), "rows": rounds[0].rows,
                 "rows_per_s": round(median(each.rows_per_s for each in rounds)),
                 "rows_per_s_rounds": [round(each.rows_per_s) for each in rounds],
                 "cpu_s_per_1000_rows": round(median(each.cpu_s_per_1000_rows for each in rounds), 3),

@@ -40,8 +40,7 @@ def content(
 ) -> dict[str, Any]:
     """Give the report as `bench.json` has it."""
     backlog = figures.report_backlogs(measured.backlogs)
-    rates = {line["system"]: line["rows_per_s"] for line in backlog}
-    runs = figures.report_loads(measured.loads, rates)
+    runs = figures.report_loads(measured.loads, measured.saturated)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
@@ -55,6 +54,7 @@ def content(
         "rounds": [_round(load) for load in measured.loads],
         "stages": _stages(measured),
         "memory_mib": measured.memory,
+        "idle_cpu_percent": measured.idle,
         "parity": {name: text or "equal" for name, text in differences.items()},
     }  # fmt: skip
 

@@ -7,6 +7,7 @@ backlog, so that at the end each has to have every row.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,6 @@ from bench.source import Erp, Orders
 from bench.system import System, wait
 from tongbu.latency import Tail, percentiles
 
-PATH = "postgresql-postgresql"
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -30,6 +29,14 @@ class Plan:
     seconds: float = 8.0
     backlog_rows: int = 100_000
     warm_up_seconds: float = 10.0
+    idle_seconds: float = 0.0
+
+
+#: What `--full` measures: every rate with small and large orders, and what each system costs when nothing happens.
+FULL = Plan(
+    loads=tuple((rate, lines) for lines in (2, 20) for rate in (50, 200, 400, 1000)),
+    idle_seconds=10.0,
+)
 
 
 @dataclass(slots=True)
@@ -38,8 +45,10 @@ class Measured:
 
     loads: list[figures.Load] = field(default_factory=list)
     backlogs: list[figures.Backlog] = field(default_factory=list)
+    #: (system, transactions per second, lines): not run, because queues would only grow.
+    saturated: set[tuple[str, int, int]] = field(default_factory=set)
     memory: dict[str, dict[str, float]] = field(default_factory=dict)
-    idle: dict[str, float] = field(default_factory=dict)
+    idle: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Rounds:
@@ -56,6 +65,7 @@ class Rounds:
         self._plan, self._erp, self._systems = plan, erp, systems
         self._folder, self._tell = folder, tell
         self._seed, self._first = 1, erp.next_number
+        self._rates: dict[str, float] = {}
         self.measured = Measured()
 
     def run(self) -> Measured:
@@ -73,6 +83,8 @@ class Rounds:
             self._drain(system, backlog, number)
             for rate, lines in self._plan.loads if number else ((400, 2),):
                 self._load(system, rate, lines, number)
+            if number == 1 and self._plan.idle_seconds:
+                self.measured.idle[system.name] = _idle(self._folder, self._plan.idle_seconds)
             self._remember_memory(system)
             system.stop()
 
@@ -94,12 +106,16 @@ class Rounds:
         spent = resources.difference(before, resources.cpu_seconds(self._folder))
         if number:
             rate = figures.backlog_rate(system.commits(backlog), backlog.rows / backlog.count)
+            self._rates[system.name] = rate
             self._tell(f"{self._named(number)}{system.name}: {rate:,.0f} rows/s")
             self.measured.backlogs.append(
-                figures.Backlog(system.name, number, PATH, backlog.rows, rate, spent, missed.rows)
+                figures.Backlog(system.name, number, backlog.rows, rate, spent, missed.rows)
             )
 
     def _load(self, system: System, rate: int, lines: int, number: int) -> None:
+        if figures.saturated(rate, lines, self._rates.get(system.name, math.inf)):
+            self.measured.saturated.add((system.name, rate, lines))
+            return
         seconds = self._plan.seconds if number else self._plan.warm_up_seconds
         self._seed += 10
         log = getattr(system, "stages", None)
@@ -112,7 +128,7 @@ class Rounds:
             return
         found = figures.latencies(self._erp.commits(orders), system.commits(orders))
         load = figures.Load(
-            system.name, number, PATH, rate, lines, found, orders.late_ms, spent, orders.rows
+            system.name, number, rate, lines, found, orders.late_ms, spent, orders.rows
         )
         if tail is not None:
             load.stages = stages.by_hop(tail.follow(), found[0][0], found[-1][0])
@@ -132,7 +148,7 @@ class Rounds:
         return f"round {number}: " if number else "warming up: "
 
 
-def idle(folder: Path, seconds: float) -> dict[str, float]:
+def _idle(folder: Path, seconds: float) -> dict[str, float]:
     """Give the CPU of each role in % of a core while nothing happens."""
     before = resources.cpu_seconds(folder)
     time.sleep(seconds)

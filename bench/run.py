@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bench import report
 from bench.connect import Connect
-from bench.peer import TUNED, Peer
+from bench.peer import DEFAULT, TUNED, Peer
 from bench.rounds import Measured, Plan, Rounds
 from bench.source import Erp
 from bench.system import System
@@ -23,7 +23,9 @@ from tongbu.stack.display import Progress
 PEER = "debezium-jdbc"
 
 
-def perform(instance_name: str, plan: Plan, *, only: str = "", keep: bool = False) -> None:
+def perform(
+    instance_name: str, plan: Plan, *, only: str = "", full: bool = False, keep: bool = False
+) -> None:
     """Measure, compare, write the report; raise TongbuError where something does not work or rows differ."""
     console = Console()
     instance = Instance.load(instance_name)
@@ -33,7 +35,7 @@ def perform(instance_name: str, plan: Plan, *, only: str = "", keep: bool = Fals
         with Progress(console) as progress:
             lifecycle.up(instance, progress, with_pipeline=False)
         erp = Erp(environment["ERP_DSN"])
-        systems = _systems(instance, environment, only, console)
+        systems = _systems(instance, environment, only, full, console)
         measured = Rounds(plan, erp, systems, instance.folder, console.print).run()
         differences = _compare(systems, console)
         erp.close()
@@ -44,7 +46,7 @@ def perform(instance_name: str, plan: Plan, *, only: str = "", keep: bool = Fals
 
 
 def _systems(
-    instance: Instance, environment: dict[str, str], only: str, console: Console
+    instance: Instance, environment: dict[str, str], only: str, full: bool, console: Console
 ) -> list[System]:
     connect = Connect(environment["CONNECT_URL"])
     console.print("deploying Tongbu, and waiting for its snapshot")
@@ -55,9 +57,12 @@ def _systems(
     if only == ours.name:
         return [ours]
     console.print("configuring the peer")
-    peer = Peer(PEER, instance, connect, TUNED)
-    peer.stop()
-    return [peer] if only == peer.name else [ours, peer]
+    peers = [Peer(PEER, instance, connect, TUNED)]
+    if full:
+        peers.append(Peer(f"{PEER}-default", instance, connect, DEFAULT))
+    for peer in peers:
+        peer.stop()
+    return [*peers] if only == PEER else [ours, *peers]
 
 
 def _compare(systems: Sequence[System], console: Console) -> dict[str, str]:
