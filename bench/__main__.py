@@ -39,6 +39,40 @@ def run(
     perform(instance, plan, only=only, full=full, keep=keep)
 
 
+@app.command()
+def harm(
+    rounds: Annotated[int, typer.Option(min=1, help="How many faults.")] = 20,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same faults.")] = 1,
+    only: Annotated[list[str] | None, typer.Option(help="Only these services.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+    instance: Annotated[str, typer.Option(help="The instance to do harm to.")] = "harm",
+) -> None:
+    """
+    Kill and freeze every process of a whole stack under load; then compare every row and every effect.
+
+    Example: python -m bench harm --rounds 20 --seed 7
+    """
+    from bench.harm_run import do_harm
+
+    do_harm(instance, rounds, seed, only or [], keep=keep)
+
+
+@app.command()
+def soak(
+    hours: Annotated[float, typer.Option(min=0.05, help="How long.")] = 1.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+    instance: Annotated[str, typer.Option(help="The instance to run on.")] = "soak",
+) -> None:
+    """
+    Play business for hours; tell what memory, file handles, state and topics do; then compare every row.
+
+    Example: python -m bench soak --hours 8
+    """
+    from bench.harm_run import do_soak
+
+    do_soak(instance, hours, keep=keep)
+
+
 @app.command(hidden=True)
 def load(first: int, lines: int, rate: float, seconds: float, seed: int) -> None:
     """Write orders: a process of its own, so that the harness does not share its interpreter with it."""

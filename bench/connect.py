@@ -22,6 +22,19 @@ class Connect:
         """Give the connectors that are there."""
         return set(self._client.get("/connectors").raise_for_status().json())
 
+    def failed(self) -> list[str]:
+        """Give the connectors of which a part has failed; all where the worker does not answer."""
+        try:
+            status = self._client.get("/connectors", params={"expand": "status"}).json()
+        except (httpx.HTTPError, ValueError):
+            return ["connect does not answer"]
+        return [
+            name
+            for name, each in status.items()
+            if "FAILED"
+            in [part["state"] for part in (each["status"]["connector"], *each["status"]["tasks"])]
+        ]
+
     def configure(self, name: str, settings: dict[str, str]) -> None:
         """Create or change a connector, and wait until it runs; raise TongbuError where it is refused or fails."""
         self._send("PUT", f"/connectors/{name}/config", settings)

@@ -44,17 +44,27 @@ def memory(folder: Path) -> dict[str, float]:
     return dict(held)
 
 
+def open_files(folder: Path) -> dict[str, int]:
+    """Give the open file handles of each role, sockets included."""
+    held: dict[str, int] = defaultdict(int)
+    for role, process in _processes(folder):
+        with suppress(psutil.Error, OSError):
+            held[role] += process.num_fds()
+    return dict(held)
+
+
 def _processes(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     """Give the instance's processes. A database session's environment is not readable, its parent's is."""
+    alive = list(psutil.process_iter())
     own: dict[int, str] = {}
-    for process in sorted(psutil.process_iter(), key=lambda each: each.pid):
-        try:
-            role = own.get(process.ppid()) or _role(process, folder)
-        except (psutil.Error, OSError):
-            continue
-        if role:
-            own[process.pid] = role
-            yield role, process
+    for process in alive:
+        with suppress(psutil.Error, OSError):
+            if role := _role(process, folder):
+                own[process.pid] = role
+    for process in alive:
+        with suppress(psutil.Error, OSError):
+            if role := own.get(process.pid) or own.get(process.ppid()):
+                yield role, process
 
 
 def _role(process: psutil.Process, folder: Path) -> str | None:

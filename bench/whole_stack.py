@@ -1,0 +1,40 @@
+"""A whole stack for as long as it is needed: up, deployed, snapshot published; gone afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+
+from bench.system import wait
+from tongbu.deploy import commands as deploy
+from tongbu.deploy.deployment import Deployment
+from tongbu.instance import Instance
+from tongbu.stack import lifecycle
+from tongbu.stack.display import Progress
+
+
+@contextmanager
+def whole_stack(name: str, console: Console, *, keep: bool) -> Iterator[Instance]:
+    """Give a running instance, with its environment in this process; `keep` leaves it up."""
+    instance = Instance.load(name)
+    os.environ.update(instance.environment())
+    try:
+        with Progress(console) as progress:
+            lifecycle.up(instance, progress)
+        deploy.perform(Deployment(dict(os.environ)), None, lambda _: None)
+        wait("the initial snapshot is published", lambda: _published(instance.folder))
+        yield instance
+    finally:
+        if not keep:
+            lifecycle.down(instance, purge=True)
+
+
+def _published(data: Path) -> bool:
+    status = data / "processor.json"
+    lanes = orjson.loads(status.read_bytes()) if status.exists() else {}
+    return all(lanes.get(source, {}).get("snapshot_published") for source in ("erp", "oa"))
