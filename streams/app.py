@@ -12,8 +12,10 @@ import orjson
 import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from faust.types import TP
 
 from schemas.declarations import load_sources
+from streams.health import serve
 from streams.processor import Processor
 from streams.settings import Settings
 from streams.transport import SETTINGS, BatchSchema, install
@@ -40,6 +42,10 @@ def build(settings: Settings, name: str) -> Any:
     )
     install(app, processor, topics)
 
+    processor.end_of = lambda place: app.consumer.highwater(TP(*place))
+    if settings.tongbu_metrics_port:
+        serve(settings.tongbu_metrics_port, lambda: processor.age, processor.status)
+
     lane_logs = app.topic(*topics, schema=BatchSchema(key_type=bytes, value_type=bytes))
 
     @app.agent(lane_logs, name="lanes")  # type: ignore[untyped-decorator]
@@ -52,6 +58,11 @@ def build(settings: Settings, name: str) -> Any:
     @app.task  # type: ignore[untyped-decorator]
     async def deliveries() -> None:
         await processor.run()
+
+    @app.timer(settings.tongbu_checkpoint_seconds)  # type: ignore[untyped-decorator]
+    async def checkpoints() -> None:
+        if not settings.tongbu_replay:
+            await processor.checkpoint()
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]
     async def write_status() -> None:

@@ -7,10 +7,15 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import structlog
+
+from streams.health import STAGES
 from streams.lane import Lane
 from streams.outputs import Batch
 from streams.records import Output
 from streams.state import State
+
+log = structlog.get_logger("processor")
 
 #: With so many outputs not delivered, or records not on disk, a lane reads no further.
 MAX_OUTPUTS = 10_000
@@ -34,6 +39,10 @@ class OwnedLane:
     outputs: int = 0
     records: int = 0
 
+    #: Append time of the last record, and how old it was when it was read, in microseconds.
+    age: int = 0
+    checkpointed: int | None = None
+
     @property
     def full(self) -> bool:
         """Tell whether the next batch has to wait."""
@@ -43,12 +52,17 @@ class OwnedLane:
             or (self.state.set_down and bool(self.batches))
         )
 
+    def stop(self, why: str) -> None:
+        """Read no further: going on could produce wrong results. The other lanes go on."""
+        self.stopped = why
+        log.error("lane stopped", source=self.lane.source, why=why)
+
     def depart(self, batch: Batch) -> None:
         """Take a batch whose outputs are all sent."""
         self.lane.end_batch()
         batch.writes = self.state.seal(self.next)
         now = time.monotonic()
-        batch.next_at = now + (now - batch.began)
+        batch.ended, batch.next_at = now, now + (now - batch.began)
         self.batches.append(batch)
         self.outputs += batch.waiting
         self.records += batch.records
@@ -73,8 +87,14 @@ class OwnedLane:
                 return batch.failed
             if not batch.delivered or batch.writes is None:
                 break
+            delivered = time.monotonic()
             self.state.write(batch.writes)
             self.state.retire(batch.writes)
+            stage = STAGES.labels
+            source = self.lane.source
+            stage(source, "processed").observe(batch.ended - batch.began)
+            stage(source, "delivered").observe(delivered - batch.ended)
+            stage(source, "written").observe(time.monotonic() - delivered)
             self.batches.popleft()
             self.records -= batch.records
         self.outputs = sum(batch.waiting for batch in self.batches)

@@ -35,6 +35,7 @@ from streams.stages.encode import (
     transaction_outputs,
 )
 from streams.state import State
+from streams.withheld import WITHHELD
 
 _LANE, _DECLARATIONS, _CAPTURED = b"sys\0lane", b"sys\0declarations", b"sys\0captured"
 
@@ -65,6 +66,8 @@ class Lane:
         self.counters = Counters()
         self.epoch = 0
         self.in_force: InForce | None = None
+        #: How many canonical ids are withheld.
+        self.withheld = sum(1 for _ in state.iterate(WITHHELD))
         self.held = Held(state)
         self.republishing = Republishing(source, state)
         stored = state.get(_LANE)
@@ -163,7 +166,10 @@ class Lane:
         for letter in turn.letters:
             yield dead_letter(letter, moment, turn.in_force)
         self.counters.published += len(message.records)
-        self.counters.dead_letters += sum(letter.state == "open" for letter in turn.letters)
+        for letter in turn.letters:
+            self.counters.dead_letters += letter.state == "open"
+            if letter.entity_id is not None:
+                self.withheld += 1 if letter.state == "open" else -1
 
     # -- control records
 

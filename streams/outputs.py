@@ -24,6 +24,9 @@ class Batch:
     #: What the lane appends to its own log: sent when all else is delivered, and not before `next_at`.
     asked: deque[Output] = field(default_factory=deque)
     began: float = field(default_factory=time.monotonic)
+    #: Wall clock, in seconds since the epoch.
+    received: float = field(default_factory=time.time)
+    ended: float = 0.0
     next_at: float = 0.0
     failed: str | None = None
 

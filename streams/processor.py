@@ -11,16 +11,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import structlog
-from confluent_kafka import TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.declarations import Source
 from schemas.errors import TongbuError
+from streams.checkpoints import Checkpoints
 from streams.errors import LaneStopped
 from streams.flight import OwnedLane
+from streams.health import STAGES
 from streams.lane import Lane
 from streams.outputs import Batch, Outputs
 from streams.records import LaneRecord
@@ -57,6 +60,10 @@ class Processor:
         self._in_flight = asyncio.Event()
         self._alive = time.monotonic()
         self._seal = Seal(settings.key_file)
+        self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+        self._copying = asyncio.Lock()
+        #: Gives the end of a lane log as the consumer knows it.
+        self.end_of: Callable[[Place], int | None] = lambda _: None
         self._outputs = Outputs(
             settings.kafka_bootstrap, settings.tongbu_namespace, settings.delivery_seconds
         )
@@ -72,7 +79,7 @@ class Processor:
     def _open(self, place: Place, committed: int) -> int:
         topic = place[0].removeprefix(self.settings.tongbu_namespace)
         source = topic.removeprefix("cdc.")
-        state = State(self.settings.state_folder / topic)
+        state = self._state(topic)
         start = state.position or 0
         topic_id = None if self.settings.tongbu_replay else self._topic_id(place[0])
         try:
@@ -80,13 +87,42 @@ class Processor:
         except TongbuError:
             state.close()
             raise
-        self.lanes[place] = OwnedLane(lane, state, mute_below=committed, next=start)
+        owned = OwnedLane(lane, state, mute_below=committed, next=start)
+        self.lanes[place] = owned
         log.info("lane opened", source=source, start=start, committed=committed)
+        first = self._first_offset(place)
+        if first > start:
+            owned.stop(
+                f"lane {source}: records {start} to {first - 1} are needed and no longer in its log. Bring back a "
+                f"checkpoint at {first} or later to {self.settings.checkpoint_folder}, or snapshot the source again."
+            )
         return start
 
+    def _state(self, topic: str) -> State:
+        """Open the state of a lane: the one on this disk, or the latest checkpoint where that is further."""
+        folder = self.settings.state_folder / topic
+        state = State(folder)
+        kept = self._checkpoints(topic)
+        positions = kept.positions()
+        if not positions or (state.position or 0) >= positions[-1]:
+            return state
+        state.close()
+        position = kept.restore(folder)
+        log.info("state restored from a checkpoint", topic=topic, position=position)
+        return State(folder)
+
+    def _checkpoints(self, topic: str) -> Checkpoints:
+        settings = self.settings
+        return Checkpoints(settings.checkpoint_folder, topic, settings.tongbu_checkpoints_kept)
+
+    def _first_offset(self, place: Place) -> int:
+        """Give the first offset that a lane log still has."""
+        partition = TopicPartition(*place)
+        asked = self._admin.list_offsets({partition: OffsetSpec.earliest()})
+        return int(asked[partition].result(10).offset)
+
     def _topic_id(self, topic: str) -> str:
-        admin = AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap})
-        described = admin.describe_topics(TopicCollection([topic]))[topic].result(10)
+        described = self._admin.describe_topics(TopicCollection([topic]))[topic].result(10)
         return str(described.topic_id)
 
     async def drain(self) -> None:
@@ -99,7 +135,7 @@ class Processor:
     async def release(self) -> None:
         """Close all lanes, after `drain`."""
         await self.drain()
-        async with self._busy:
+        async with self._busy, self._copying:
             for owned in self.lanes.values():
                 owned.close()
             self.lanes.clear()
@@ -125,9 +161,10 @@ class Processor:
             except _LeavingError:
                 return  # what it wrote is discarded when the lane is closed
             except LaneStopped as error:
-                owned.stopped = str(error)
-                log.error("lane stopped", source=owned.lane.source, why=str(error))
+                owned.stop(str(error))
                 return
+            owned.age = max(0, int(batch.received * 1e6) - records[-1].timestamp * 1000)
+            STAGES.labels(owned.lane.source, "captured").observe(owned.age / 1e6)
             owned.depart(batch)
             self._in_flight.set()
             self._land()
@@ -135,7 +172,7 @@ class Processor:
     async def _run(self, owned: OwnedLane, records: list[Any], batch: Batch) -> None:
         lane, replay = owned.lane, self.settings.tongbu_replay
         topic = f"cdc.{lane.source}"
-        received = time.time_ns() // 1000
+        received = int(batch.received * 1e6)
         for record in records:
             if record.offset < owned.next:
                 continue
@@ -221,20 +258,57 @@ class Processor:
             log.exception("state can't be written")
             _die(_EXIT_BROKEN, "ending, the restart does the rest again", why=str(error))
 
-    def status(self) -> dict[str, Any]:
-        """Give what each lane has done, for `tongbu status`."""
+    async def checkpoint(self) -> None:
+        """Copy the states of all lanes, in another thread; the log goes on meanwhile."""
+        async with self._copying:
+            for place, owned in list(self.lanes.items()):
+                position = owned.state.position
+                if owned.stopped or position is None:
+                    continue
+                kept = self._checkpoints(place[0].removeprefix(self.settings.tongbu_namespace))
+                began = time.monotonic()
+                if position not in kept.positions():
+                    await asyncio.to_thread(kept.make, owned.state, position)
+                oldest = owned.checkpointed = kept.positions()[0]
+                seconds = round(time.monotonic() - began, 2)
+                source = owned.lane.source
+                log.info("checkpoint", source=source, position=position, seconds=seconds)
+                if await asyncio.to_thread(self._first_offset, place) > oldest:
+                    log.warning(
+                        "the lane log no longer reaches back to the oldest checkpoint: keep fewer, or keep the log longer",
+                        source=source,
+                        position=oldest,
+                    )
+
+    @property
+    def age(self) -> float:
+        """Seconds since the event loop last ran."""
+        return time.monotonic() - self._alive
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Give how each lane is and what it has done; for `tongbu status`, metrics and health."""
         return {
-            owned.lane.source: {
-                "position": owned.state.position,
-                "epoch": owned.lane.epoch,
-                "snapshot_published": owned.lane.published,
-                "stopped": owned.stopped,
-                **{
-                    name: getattr(owned.lane.counters, name)
-                    for name in owned.lane.counters.__slots__
-                },
-            }
-            for owned in self.lanes.values()
+            owned.lane.source: self._status(place, owned)
+            for place, owned in list(self.lanes.items())
+        }
+
+    def _status(self, place: Place, owned: OwnedLane) -> dict[str, Any]:
+        end = self.end_of(place)
+        behind = None if end is None else max(0, end - owned.next)
+        counters = owned.lane.counters
+        return {
+            "position": owned.state.position,
+            "epoch": owned.lane.epoch,
+            "snapshot_published": owned.lane.published,
+            "stopped": owned.stopped,
+            "behind": behind,
+            "behind_ms": owned.age // 1000 if behind else 0,
+            "outputs_in_flight": owned.outputs,
+            "records_in_flight": owned.records,
+            "state_bytes": owned.state.bytes_on_disk,
+            "checkpoint_position": owned.checkpointed,
+            "withheld": owned.lane.withheld,
+            **{name: getattr(counters, name) for name in counters.__slots__},
         }
 
 

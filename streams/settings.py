@@ -27,6 +27,13 @@ class Settings(BaseSettings):
     tongbu_sources: Path | None = None
     #: A replay takes offsets from headers, appends nothing to its log, and does not check the topic's id.
     tongbu_replay: bool = False
+    #: Folder for checkpoints of the lanes' states; best on another disk, and shared by all workers.
+    tongbu_checkpoints: Path | None = None
+    #: Seconds between two checkpoints of a lane, and how many of them are kept.
+    tongbu_checkpoint_seconds: float = Field(default=600.0, gt=0)
+    tongbu_checkpoints_kept: int = Field(default=3, ge=1)
+    #: Port of /metrics and /healthz on 127.0.0.1; 0: none.
+    tongbu_metrics_port: int = 0
     #: Seconds without heartbeat after which the group gives the lanes to another worker.
     tongbu_session_seconds: float = Field(default=10.0, ge=6.0)
 
@@ -39,6 +46,12 @@ class Settings(BaseSettings):
     def state_folder(self) -> Path:
         """Where the lanes' states are."""
         return self.tongbu_data / "state" / (self.tongbu_namespace.rstrip(".") or "live")
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where checkpoints are."""
+        folder = self.tongbu_checkpoints or self.tongbu_data / "checkpoints"
+        return folder / (self.tongbu_namespace.rstrip(".") or "live")
 
     @property
     def key_file(self) -> Path:

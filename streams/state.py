@@ -56,7 +56,7 @@ class State:
     """A key-value store with an overlay of writes that are not on disk yet. Values are anything msgpack can hold."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         options = Options(raw_mode=True)
         options.create_if_missing(True)
@@ -135,7 +135,7 @@ class State:
 
     def spool(self) -> Spool[Any]:
         """Give a list that moves to this disk when it is long."""
-        return Spool(self._folder)
+        return Spool(self.folder)
 
     # -- from memory to disk
 
@@ -186,6 +186,17 @@ class State:
         self._overlay.clear()
         self._recover()
         self._batch = Writes(self._batch.number + 1)
+
+    @property
+    def database(self) -> Rdict:
+        """The RocksDB itself, for what copies it."""
+        return self._db
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Give the size of the state's files."""
+        size = self._db.property_int_value("rocksdb.total-sst-files-size")
+        return int(size or 0)
 
     def close(self) -> None:
         """Release the folder for another owner."""

@@ -8,6 +8,9 @@ from streams.seal import Seal
 from streams.stages.encode import Letter, Message, Moment
 from streams.stages.image import Store
 
+#: Prefix of the marks in the state.
+WITHHELD = b"wit\0"
+
 
 class Withheld:
     """
@@ -60,4 +63,4 @@ class Withheld:
 
 
 def _key(plan: EntityPlan, id_: str) -> bytes:
-    return b"wit\0" + f"{plan.entity}\0{id_}".encode()
+    return WITHHELD + f"{plan.entity}\0{id_}".encode()

@@ -40,6 +40,7 @@ class Ports:
     connect: int = 18083
     registry: int = 18081
     webhook: int = 18090
+    processor: int = 18095
 
     @classmethod
     def block(cls, number: int) -> Ports:

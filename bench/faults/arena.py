@@ -30,6 +30,7 @@ Answer = TypeVar("Answer")
 SOURCES = {"erp": 0, "oa": 1, "hr": 2}
 OUTPUTS = {"canonical.order.v1": 4, "canonical.transactions.v1": len(SOURCES), "hub.dead-letter.v1": 1}  # fmt: skip
 SESSION_SECONDS = 6.0
+CHECKPOINT_SECONDS = 5.0
 #: A lane that has not read its log to an earlier end after this long is stuck.
 STUCK_SECONDS = 60.0
 _RESTART_SECONDS = 0.3
@@ -183,6 +184,8 @@ class Arena:
             "TONGBU_DATA": str(folder),
             "TONGBU_SOURCES": str(sources),
             "TONGBU_SESSION_SECONDS": str(SESSION_SECONDS),
+            "TONGBU_CHECKPOINTS": str(self.folder / "checkpoints"),
+            "TONGBU_CHECKPOINT_SECONDS": str(CHECKPOINT_SECONDS),
         }
         return Worker(name, folder, environment)
 

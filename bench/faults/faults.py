@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -61,6 +62,14 @@ def leave(arena: Arena, chance: random.Random) -> None:
     worker.start()
 
 
+def lose_disk(arena: Arena, chance: random.Random) -> None:
+    """A worker dies and its states with it: checkpoint and lane log bring them back."""
+    worker = chance.choice(arena.workers)
+    worker.end(signal.SIGKILL)
+    shutil.rmtree(worker.folder / "state", ignore_errors=True)
+    worker.start()
+
+
 def kill_broker(arena: Arena, _: random.Random) -> None:
     """`kill -9` of the broker, which its supervisor starts again."""
     os.kill(arena.broker_pid(), signal.SIGKILL)
@@ -81,5 +90,6 @@ FAULTS: dict[str, Fault] = {
     "freeze": freeze,
     "stop": stop,
     "leave": leave,
+    "lose_disk": lose_disk,
     "kill_broker": kill_broker,
 }

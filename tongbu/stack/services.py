@@ -129,7 +129,7 @@ def pipeline(instance: Instance) -> list[Service]:
     """Return our own processes: the processor, a sink writer per binding, and the demo's webhook receiver."""
     return [
         _own(instance, "webhook-receiver", port=instance.ports.webhook),
-        _own(instance, "processor", "main"),
+        _own(instance, "processor", "main", metrics=instance.ports.processor),
         *(_own(instance, "sink", file.stem) for file in sorted(BINDINGS.glob("*.yaml"))),
     ]
 
@@ -158,12 +158,15 @@ def kafka_environment(instance: Instance) -> dict[str, str]:
     }
 
 
-def _own(instance: Instance, kind: str, *name: str, port: int | None = None) -> Service:
+def _own(
+    instance: Instance, kind: str, *name: str, port: int | None = None, metrics: int | None = None
+) -> Service:
     return Service(
         name="-".join(["sink", *name] if kind == "sink" else [kind]),
         command=[sys.executable, "-m", "tongbu.cli", "run", kind, *name],
         folder=ROOT,
-        environment=instance.environment(),
+        environment=instance.environment()
+        | ({"TONGBU_METRICS_PORT": str(metrics)} if metrics else {}),
         ready=partial(health.port, port) if port else _alive,
         port=port,
         needs=("postgres", "mariadb", "kafka", "registry", "connect"),

@@ -1,0 +1,64 @@
+"""
+Checkpoints: copies of a lane's state in another place, for the loss of the disk and for take-over by another worker.
+
+A checkpoint holds its own input position; with the lane log from there on it is the whole state. So the lane log's
+retention has to be longer than the age of the oldest checkpoint that is kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rocksdict import Checkpoint
+
+from streams.state import State
+
+_DIGITS = 20
+
+
+class Checkpoints:
+    """The checkpoints of one lane in a folder that several workers may share; the last `keep` are kept."""
+
+    def __init__(self, folder: Path, topic: str, keep: int) -> None:
+        self._folder, self._keep = folder / topic, keep
+
+    def make(self, state: State, position: int) -> Path:
+        """
+        Copy a state that is in use; it takes no writes to a halt, and may run in another thread.
+
+        `position` names the checkpoint; the state in it is at least as far.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        linked = state.folder.with_name(f"{state.folder.name}.checkpoint")
+        fresh = self._folder / f"{state.folder.parent.parent.parent.name}.new"
+        final = self._folder / f"{position:0{_DIGITS}d}"
+        for left in (linked, fresh):
+            shutil.rmtree(left, ignore_errors=True)
+        Checkpoint(state.database).create_checkpoint(str(linked))
+        shutil.copytree(linked, fresh)  # the folder may be another disk's
+        shutil.rmtree(linked)
+        if not final.exists():
+            fresh.rename(final)
+        for old in self._all()[: -self._keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return final
+
+    def positions(self) -> list[int]:
+        """Give the positions of the checkpoints, oldest first."""
+        return [int(each.name) for each in self._all()]
+
+    def restore(self, folder: Path) -> int:
+        """Put the latest checkpoint in place of a state that is not open; give its position."""
+        latest = self._all()[-1]
+        fresh = folder.with_name(f"{folder.name}.restored")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(latest, fresh)
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
+        return int(latest.name)
+
+    def _all(self) -> list[Path]:
+        if not self._folder.exists():
+            return []
+        return sorted(each for each in self._folder.iterdir() if each.name.isdigit())

@@ -1,0 +1,121 @@
+"""Metrics and health over HTTP, from a thread of their own: an event loop that is blocked can't say so itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+log = structlog.get_logger("processor")
+
+#: A loop that told nothing for this long is blocked; an idle one tells four times a second.
+BLOCKED_SECONDS = 5.0
+_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+
+REGISTRY = CollectorRegistry()
+STAGES = Histogram(
+    "tongbu_stage_seconds",
+    "Time of a batch in a stage: captured (append to the lane log until received), processed, delivered, written.",
+    ["source", "stage"],
+    registry=REGISTRY,
+    buckets=_BUCKETS,
+)
+
+_COUNTERS = {
+    "records": "Records read from the lane log.",
+    "changes": "Row changes read.",
+    "transactions": "Source transactions processed.",
+    "repeats": "Transactions that capture had sent before.",
+    "published": "Canonical records published.",
+    "dead_letters": "Dead letters written.",
+}
+_GAUGES = {
+    "position": "Next offset to read, as it is on disk.",
+    "behind": "Records of the lane log that are not processed.",
+    "behind_ms": "Age of the last processed record when it was read, while more is waiting; 0 at the end of the log.",
+    "outputs_in_flight": "Outputs that the broker has not acknowledged.",
+    "records_in_flight": "Records that are processed and not on disk.",
+    "withheld": "Canonical ids whose current state can't be published.",
+    "state_bytes": "Size of the state on disk.",
+    "checkpoint_position": "Position of the oldest checkpoint: the lane log must reach back to it.",
+}
+
+
+class LaneCollector(Collector):
+    """Reads the lanes' figures when somebody asks for them."""
+
+    def __init__(self, status: Callable[[], dict[str, dict[str, Any]]]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Any]:
+        """Give a metric per figure, a line per lane."""
+        status = self._status()
+        for names, kind in ((_COUNTERS, CounterMetricFamily), (_GAUGES, GaugeMetricFamily)):
+            for name, help_ in names.items():
+                family = kind(f"tongbu_lane_{name}", help_, labels=["source"])
+                for source, lane in status.items():
+                    if lane.get(name) is not None:
+                        family.add_metric([source], lane[name])
+                yield family
+        stopped = GaugeMetricFamily(
+            "tongbu_lane_stopped", "1 where a lane stopped.", labels=["source"]
+        )
+        for source, lane in status.items():
+            stopped.add_metric([source], float(lane["stopped"] is not None))
+        yield stopped
+
+
+def health(age: float, status: dict[str, dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+    """Tell from the loop's age (seconds since it last ran) and the lanes' status how the process is: HTTP code and body."""
+    stopped = {source: lane["stopped"] for source, lane in status.items() if lane["stopped"]}
+    if age > BLOCKED_SECONDS:
+        state = "blocked"
+    elif stopped:
+        state = "stopped"
+    elif not status:
+        state = "no lanes"
+    else:
+        busy = any(lane["records_in_flight"] or lane["behind"] for lane in status.values())
+        state = "busy" if busy else "idle"
+    body = {"state": state, "loop_age_seconds": round(age, 2), "stopped": stopped}
+    return (503 if state in ("blocked", "stopped") else 200), body
+
+
+def serve(
+    port: int, age: Callable[[], float], status: Callable[[], dict[str, dict[str, Any]]]
+) -> None:
+    """Answer /metrics and /healthz on 127.0.0.1 until the process ends; a taken port is told and does no harm."""
+    REGISTRY.register(LaneCollector(status))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._answer(200, generate_latest(REGISTRY), "text/plain; version=0.0.4")
+            elif self.path == "/healthz":
+                code, body = health(age(), status())
+                self._answer(code, orjson.dumps(body), "application/json")
+            else:
+                self._answer(404, b"/metrics, /healthz\n", "text/plain")
+
+        def _answer(self, code: int, body: bytes, type_: str) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", type_)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            del format, args
+
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        log.warning("no metrics: the port is taken", port=port, why=str(error))
+        return
+    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

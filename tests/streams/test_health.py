@@ -1,0 +1,59 @@
+"""Health tells a blocked loop from an idle one, and metrics say how each lane is."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+from typing import Any
+
+import orjson
+import pytest
+
+from streams import health
+
+LANE: dict[str, Any] = {
+    "position": 12,
+    "stopped": None,
+    "behind": 0,
+    "records_in_flight": 0,
+    "published": 5,
+    "withheld": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("age", "lane", "expected"),
+    [
+        (0.1, {}, (200, "idle")),
+        (0.1, {"behind": 3}, (200, "busy")),
+        (0.1, {"records_in_flight": 500}, (200, "busy")),
+        (60.0, {}, (503, "blocked")),
+        (0.1, {"stopped": "another topic"}, (503, "stopped")),
+    ],
+)
+def test_health_tells_what_the_process_is_doing(
+    age: float, lane: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    code, body = health.health(age, {"erp": LANE | lane})
+    assert (code, body["state"]) == expected
+
+
+def test_a_worker_without_lanes_is_well() -> None:
+    assert health.health(0.0, {})[0] == 200
+
+
+def test_metrics_and_health_are_answered_over_http() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    health.serve(port, lambda: 0.1, lambda: {"erp": LANE})
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+        state = orjson.loads(answer.read())["state"]
+
+    assert 'tongbu_lane_published_total{source="erp"} 5.0' in text
+    assert 'tongbu_lane_withheld{source="erp"} 2.0' in text
+    assert 'tongbu_lane_stopped{source="erp"} 0.0' in text
+    assert state == "idle"
