@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import stamina
 import structlog
-from confluent_kafka import TopicCollection, TopicPartition
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.declarations import Source
@@ -42,6 +43,10 @@ _EXIT_STALE, _EXIT_BROKEN, _EXIT_DELIVERY = 72, 73, 75
 
 #: Topic and partition.
 Place = tuple[str, int]
+
+
+#: The broker may be starting: asked again, with growing pauses, before the process ends and starts again.
+_patiently = stamina.retry(on=KafkaException, attempts=None, timeout=30.0)
 
 
 class _LeavingError(Exception):
@@ -115,12 +120,14 @@ class Processor:
         settings = self.settings
         return Checkpoints(settings.checkpoint_folder, topic, settings.tongbu_checkpoints_kept)
 
+    @_patiently
     def _first_offset(self, place: Place) -> int:
         """Give the first offset that a lane log still has."""
         partition = TopicPartition(*place)
         asked = self._admin.list_offsets({partition: OffsetSpec.earliest()})
         return int(asked[partition].result(10).offset)
 
+    @_patiently
     def _topic_id(self, topic: str) -> str:
         described = self._admin.describe_topics(TopicCollection([topic]))[topic].result(10)
         return str(described.topic_id)

@@ -1,0 +1,75 @@
+"""`tongbu dlq` asks for what it is told, and says what it needs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from schemas import control
+from schemas.errors import TongbuError
+from tongbu import dlq
+
+LETTERS = [
+    {
+        "id": f"cdc.{source}/0/{number}/{entity}/{source}:{number}",
+        "source": source,
+        "entity": entity,
+        "entity_id": f"{source}:{number}",
+        "stage": "map",
+        "code": "conversion",
+        "at": 1_700_000_000_000_000,
+        "sealed": b"secret",
+    }
+    for number, (source, entity) in enumerate(
+        [("erp", "order"), ("erp", "customer"), ("oa", "order"), ("erp", "order")]
+    )
+]
+
+
+@pytest.fixture
+def appended(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    records: list[Any] = []
+    subject = SimpleNamespace(bootstrap="", registry=None, environment={})
+    monkeypatch.setattr(dlq, "deployment", lambda instance: subject)
+    monkeypatch.setattr(dlq.dead_letters, "read", lambda bootstrap, registry: LETTERS)
+    monkeypatch.setattr(dlq.lanes, "append", lambda subject, record: records.append(record))
+    return records
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(dlq.app, arguments, catch_exceptions=False)
+
+
+def test_a_retry_of_an_entity_is_one_record_per_source_with_all_its_withheld_ids(
+    appended: list[Any],
+) -> None:
+    assert run("retry", "--entity", "order").exit_code == 0
+    assert appended == [
+        control.Retry(source="erp", entity="order", ids=("erp:0", "erp:3")),
+        control.Retry(source="oa", entity="order", ids=("oa:2",)),
+    ]
+
+
+def test_a_skip_of_one_id_asks_for_that_id_alone(appended: list[Any]) -> None:
+    run("skip", "erp:1")
+    assert appended == [control.Skip(source="erp", entity="customer", ids=("erp:1",))]
+
+
+@pytest.mark.parametrize("arguments", [("retry",), ("skip", "erp:99"), ("show", "nothing")])
+def test_what_is_not_there_or_not_said_is_refused_with_a_remedy(
+    appended: list[Any], arguments: tuple[str, ...]
+) -> None:
+    with pytest.raises(TongbuError) as raised:
+        run(*arguments)
+    assert raised.value.remedy
+    assert appended == []
+
+
+def test_a_list_for_programs_and_a_letter_hold_no_original(appended: list[Any]) -> None:
+    for answer in (run("list", "--json"), run("show", "erp:1"), run("list")):
+        assert answer.exit_code == 0
+        assert "erp:1" in answer.output
+        assert "secret" not in answer.output
