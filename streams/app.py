@@ -43,8 +43,8 @@ def build(settings: Settings, name: str) -> Any:
     install(app, processor, topics)
 
     processor.end_of = lambda place: app.consumer.highwater(TP(*place))
-    if settings.tongbu_metrics_port:
-        serve(settings.tongbu_metrics_port, lambda: processor.age, processor.status)
+    if settings.tongbu_metrics:
+        serve(settings.tongbu_metrics, lambda: processor.age, processor.status)
 
     lane_logs = app.topic(*topics, schema=BatchSchema(key_type=bytes, value_type=bytes))
 

@@ -89,9 +89,9 @@ def health(age: float, status: dict[str, dict[str, Any]]) -> tuple[int, dict[str
 
 
 def serve(
-    port: int, age: Callable[[], float], status: Callable[[], dict[str, dict[str, Any]]]
+    address: str, age: Callable[[], float], status: Callable[[], dict[str, dict[str, Any]]]
 ) -> None:
-    """Answer /metrics and /healthz on 127.0.0.1 until the process ends; a taken port is told and does no harm."""
+    """Answer /metrics and /healthz on HOST:PORT until the process ends; a taken port is told and does no harm."""
     REGISTRY.register(LaneCollector(status))
 
     class Handler(BaseHTTPRequestHandler):
@@ -114,8 +114,9 @@ def serve(
             del format, args
 
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        host, _, port = address.rpartition(":")
+        server = ThreadingHTTPServer((host, int(port)), Handler)
     except OSError as error:
-        log.warning("no metrics: the port is taken", port=port, why=str(error))
+        log.warning("no metrics: the port is taken", address=address, why=str(error))
         return
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

@@ -32,8 +32,8 @@ class Settings(BaseSettings):
     #: Seconds between two checkpoints of a lane, and how many of them are kept.
     tongbu_checkpoint_seconds: float = Field(default=600.0, gt=0)
     tongbu_checkpoints_kept: int = Field(default=3, ge=1)
-    #: Port of /metrics and /healthz on 127.0.0.1; 0: none.
-    tongbu_metrics_port: int = 0
+    #: Where /metrics and /healthz answer, e.g. 127.0.0.1:9464; empty: nowhere.
+    tongbu_metrics: str = Field(default="", pattern=r"^$|^\S+:\d+$")
     #: Seconds without heartbeat after which the group gives the lanes to another worker.
     tongbu_session_seconds: float = Field(default=10.0, ge=6.0)
 

@@ -46,7 +46,7 @@ def test_metrics_and_health_are_answered_over_http() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    health.serve(port, lambda: 0.1, lambda: {"erp": LANE})
+    health.serve(f"127.0.0.1:{port}", lambda: 0.1, lambda: {"erp": LANE})
 
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()

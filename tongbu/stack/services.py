@@ -166,7 +166,7 @@ def _own(
         command=[sys.executable, "-m", "tongbu.cli", "run", kind, *name],
         folder=ROOT,
         environment=instance.environment()
-        | ({"TONGBU_METRICS_PORT": str(metrics)} if metrics else {}),
+        | ({"TONGBU_METRICS": f"{HOST}:{metrics}"} if metrics else {}),
         ready=partial(health.port, port) if port else _alive,
         port=port,
         needs=("postgres", "mariadb", "kafka", "registry", "connect"),
