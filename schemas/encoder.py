@@ -58,14 +58,20 @@ def _write(code: SourceCode, schema: Any, value: str, before: bytes) -> None:
         raise NotImplementedError(f"no compiled encoder for {schema}")
 
 
+#: Two groups of seven bits that more follow, and one or two that nothing follows.
+_INNER = [bytes((pair & 0x7F | 0x80, pair >> 7 | 0x80)) for pair in range(1 << 14)]
+_LAST = [
+    bytes((pair,) if pair < 128 else (pair & 0x7F | 0x80, pair >> 7)) for pair in range(1 << 14)
+]
+
+
 def _varint(number: int) -> bytes:
     number = (number << 1) ^ (number >> 63)
-    out = bytearray()
-    while number > 127:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    out = b""
+    while number >> 14:
+        out += _INNER[number & 0x3FFF]
+        number >>= 14
+    return out + _LAST[number]
 
 
 @cache
@@ -76,10 +82,14 @@ def _lengths(before: bytes) -> tuple[bytes, ...]:
 
 def _sized(code: SourceCode, data: str, before: bytes) -> None:
     """Write bytes, a name, with their length."""
-    short, long = code.name(_lengths(before)), code.name(_varint)
-    code.line(f"size = len({data})")
-    code.line(f"add({short}[size] if size < {_SHORT} else {before!r} + {long}(size))")
+    _length(code, data, before)
     code.line(f"add({data})")
+
+
+def _length(code: SourceCode, of: str, before: bytes) -> None:
+    short, long = code.name(_lengths(before)), code.name(_varint)
+    code.line(f"size = len({of})")
+    code.line(f"add({short}[size] if size < {_SHORT} else {before!r} + {long}(size))")
 
 
 def _string(code: SourceCode, value: str, before: bytes) -> None:
@@ -145,7 +155,7 @@ def _array(code: SourceCode, schema: dict[str, Any], value: str, before: bytes) 
     items, item = code.variable(), code.variable()
     code.line(f"{items} = {value}")
     with code.block(f"if {items}:"):
-        code.line(f"add({before!r} + {code.name(_varint)}(len({items})))")
+        _length(code, items, before)
         with code.block(f"for {item} in {items}:"):
             _write(code, schema["items"], item, b"")
         code.line(f"add({bytes([0])!r})")
@@ -157,7 +167,7 @@ def _map(code: SourceCode, schema: dict[str, Any], value: str, before: bytes) ->
     entries, key, each = code.variable(), code.variable(), code.variable()
     code.line(f"{entries} = {value}")
     with code.block(f"if {entries}:"):
-        code.line(f"add({before!r} + {code.name(_varint)}(len({entries})))")
+        _length(code, entries, before)
         with code.block(f"for {key}, {each} in {entries}.items():"):
             _string(code, key, b"")
             _write(code, schema["values"], each, b"")

@@ -7,6 +7,7 @@ only those of the batch in hand are in memory: an open transaction may be of any
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,7 +102,7 @@ class Held:
     def _restore(self) -> None:
         state, assembler = self._state, self.assembler
         ended = state.scan(_ENDED)
-        assembler.ended = dict.fromkeys(identity for _, identity in ended)
+        assembler.ended = OrderedDict.fromkeys(identity for _, identity in ended)
         self._ended = int.from_bytes(ended[-1][0][len(_ENDED) :], "big") if ended else 0
         head = self._stored_head = state.get(_HEAD)
         if head is None:

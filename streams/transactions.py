@@ -8,6 +8,7 @@ transaction closes at its END; MariaDB and MySQL close it at a truncate or DDL a
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -84,7 +85,7 @@ class Assembler:
     open: dict[str, Open] = field(default_factory=dict)
     cut_off: set[str] = field(default_factory=set)
     current: str | None = None
-    ended: dict[str, None] = field(default_factory=dict)
+    ended: OrderedDict[str, None] = field(default_factory=OrderedDict)
     last_place: int = 0
 
     def feed(self, event: Begin | End | Ddl | Change) -> Closed | None:
@@ -150,7 +151,8 @@ class Assembler:
     def _close(self, transaction: str, identity: str, opened: Open) -> Closed:
         self.ended[identity] = None
         if len(self.ended) > REMEMBERED:
-            del self.ended[next(iter(self.ended))]
+            # A plain dict would step over all that was deleted before it finds the first.
+            self.ended.popitem(last=False)
         lost = tuple(self.cut_off)
         for each in lost:
             self._taken(each)
