@@ -73,6 +73,17 @@ def soak(
     do_soak(instance, hours, keep=keep)
 
 
+@app.command()
+def scaling() -> None:
+    """Measure the processor alone with 10 x the rows in state, 10 x the columns, 10 x the mapped tables; needs no service."""
+    from bench.scaling import CASES, run
+    from tongbu.instance import run_folder
+    from tongbu.reports import write_report
+
+    report = {"cases": run(CASES, typer.echo)}
+    write_report(run_folder() / "reports/scaling.json", report)
+
+
 @app.command(hidden=True)
 def load(first: int, lines: int, rate: float, seconds: float, seed: int) -> None:
     """Write orders: a process of its own, so that the harness does not share its interpreter with it."""
