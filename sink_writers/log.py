@@ -92,6 +92,8 @@ class TransactionLog:
         self._consumer.assign(begins)
         self._taken |= set(offsets)
         self.given -= set(offsets)
+        # What was applied before a crash may not have been told to Kafka.
+        self._consumer.store_offsets(offsets=begins)
 
     def read(self, seconds: float) -> list[Raw]:
         """Give what is there: at once if there is anything, else after the first record or the time."""

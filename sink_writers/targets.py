@@ -62,7 +62,29 @@ def plan(binding: Binding, catalog: Catalog) -> list[str]:
         return [*statements, *target.routines(connection, found)]
 
 
-def apply(binding: Binding, catalog: Catalog, statements: list[str]) -> None:  # noqa: ARG001 - says what for
+def without_table(binding: RelationalBinding, catalog: Catalog) -> list[str]:
+    """Give the entities whose table the live target does not have."""
+    target = dialect(binding)
+    with closing(target.connect()) as connection:
+        live = target.live(connection)
+    roots = [table for table in target.tables(catalog) if table.parent is None]
+    return [table.entity for table in roots if table.name not in live]
+
+
+def was_read(binding: RelationalBinding) -> bool:
+    """Tell whether the binding has a position, so that what came before it will not be read again."""
+    with opened(binding) as (target, cursor):
+        if "tongbu_position" not in target.live(cursor.connection):
+            return False
+        name = target.table("tongbu_position")
+        cursor.execute(
+            f"select 1 from {name} where binding = %s and next_offset > 0 limit 1",
+            [binding.binding],
+        )
+        return bool(cursor.fetchall())
+
+
+def apply(binding: Binding, statements: list[str]) -> None:
     """Run the statements that `plan` gave; raise TongbuError with the one that the target refuses."""
     target = dialect(binding)
     with closing(target.connect()) as connection, connection.cursor() as cursor:
@@ -125,6 +147,17 @@ def condition(binding: RelationalBinding) -> Condition:
         except (psycopg.Error, pymysql.Error) as error:
             raise target.explain(error) from None
     return Condition(apart, found)
+
+
+def begin_fill(binding: RelationalBinding, source: str, entity: str, fill_id: str) -> None:
+    """Announce a fill; raise TongbuError where the target can't be used."""
+    with opened(binding) as (target, cursor):
+        try:
+            fills.begin(
+                cursor, target.table("tongbu_fill"), binding.binding, source, entity, fill_id
+            )
+        except (psycopg.Error, pymysql.Error) as error:
+            raise target.explain(error) from None
 
 
 def set_aside(binding: RelationalBinding) -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from schemas.errors import TongbuError
 from tongbu import commands, dlq, run
 from tongbu.deploy import commands as deploy
+from tongbu.resync import resync
 from tongbu.stack import commands as stack
 from tongbu.tail import tail
 from tongbu.world import commands as world
@@ -29,6 +30,7 @@ app.command("load")(world.load)
 app.command("plan")(deploy.plan)
 app.command("apply")(deploy.apply)
 app.command("republish")(deploy.republish)
+app.command("resync")(resync)
 app.command("tail")(tail)
 app.command("reconcile")(commands.reconcile)
 app.command("checksum")(commands.checksum)

@@ -74,7 +74,7 @@ def pointed(binding: RelationalBinding, variables: Mapping[str, str]) -> Relatio
 def create_tables(bindings: Sequence[RelationalBinding], catalog: Catalog) -> None:
     """Make the tables of the bindings."""
     for binding in bindings:
-        targets.apply(binding, catalog, targets.plan(binding, catalog))
+        targets.apply(binding, targets.plan(binding, catalog))
 
 
 def _create(kind: str, admin: str, database: str, live: str) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -20,12 +20,15 @@ import pymysql
 import pytest
 from rich.console import Console
 
+from schemas.declarations import RelationalBinding
 from schemas.registry import Registry
+from sink_writers import bindings, targets
 from sink_writers.bindings import FOLDER
 from tongbu import reconcile, topics
 from tongbu.accounting import TRANSACTIONS, Followed
 from tongbu.dead_letters import open_letters
 from tongbu.deploy import commands as deploy
+from tongbu.deploy import fills
 from tongbu.deploy.captured import mysql_arguments
 from tongbu.deploy.deployment import Deployment
 from tongbu.instance import ROOT, Instance, run_folder
@@ -147,6 +150,58 @@ def test_kill_9_of_connect_in_mid_load_loses_and_doubles_nothing(world: World) -
     world.settle()
 
     assert world.mismatches() == NONE
+
+
+def test_a_damaged_target_is_filled_again_under_load_with_kills_and_a_second_resync(
+    world: World,
+) -> None:
+    subject = Deployment(dict(os.environ))
+    warehouse = bindings.load("warehouse")
+    assert isinstance(warehouse, RelationalBinding)
+    with psycopg.connect(world.environment["WAREHOUSE_DSN"]) as target:
+        target.execute("UPDATE canonical.customer SET name = 'damaged'")
+        target.execute("INSERT INTO canonical.customer (id, version) VALUES ('erp:zz', 1)")
+        target.execute("DELETE FROM canonical.receivable")
+    assert world.mismatches()["warehouse"] > 0
+
+    load = world.play(400, seed=5)
+    fills.start(subject, warehouse, list(warehouse.entities))
+    for _ in range(3):
+        time.sleep(0.7)
+        world.kill("sink-warehouse")
+    second = fills.start(subject, warehouse, list(warehouse.entities))
+    world.kill("processor")
+    load.join()
+    _wait_until(lambda: _filled(warehouse, second))
+    world.settle()
+
+    assert world.mismatches() == NONE
+
+
+def test_a_table_that_is_new_to_a_target_is_filled(world: World) -> None:
+    with psycopg.connect(world.environment["WAREHOUSE_DSN"]) as target:
+        target.execute("DROP TABLE canonical.receivable")
+    made = []
+    deploy.perform(Deployment(world.environment), None, made.append)
+    warehouse = bindings.load("warehouse")
+    assert isinstance(warehouse, RelationalBinding)
+    assert [change.kind for change in made] == ["target", "fill"]
+    _wait_until(lambda: all(each.is_done for each in targets.condition(warehouse).fills))
+    world.settle()
+
+    assert world.mismatches() == NONE
+
+
+def _filled(binding: RelationalBinding, begun: dict[str, str]) -> bool:
+    found = targets.condition(binding)
+    return not found.set_aside and begun.keys() <= {each.id for each in found.fills if each.is_done}
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)
 
 
 def test_the_approval_route_is_what_sql_says_it_is(world: World) -> None:

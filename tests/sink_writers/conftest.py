@@ -343,7 +343,7 @@ def make_target(kind: str, world: World, environment: dict[str, str]) -> Target:
     else:
         spec = binding(kind, name, dsn=environment["OA_HUB_DSN"], prefix=f"{name}_")
         target = DatabaseTarget(world, place, "长" * 30_000, prefix=f"{name}_", spec=spec)
-    targets.apply(spec, world.catalog, targets.plan(spec, world.catalog))
+    targets.apply(spec, targets.plan(spec, world.catalog))
     return target
 
 

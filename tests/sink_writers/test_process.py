@@ -93,7 +93,7 @@ class Pipeline:
         self.admin.create_topics([NewTopic(self.topic, 2, 1)])[self.topic].result()
 
     def make_tables(self) -> None:
-        targets.apply(self.binding, self.catalog, targets.plan(self.binding, self.catalog))
+        targets.apply(self.binding, targets.plan(self.binding, self.catalog))
 
     def produce(self, version: int) -> None:
         """A transaction that sets order (version mod 50) to have (version mod 4) lines."""

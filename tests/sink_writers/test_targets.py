@@ -35,14 +35,14 @@ def test_a_new_field_is_a_new_column_and_rows_stay(database, world):
     for table in ("sales_order_line", "sales_order"):
         drop(database, table)
     older = without(world.catalog, "seen_at")
-    targets.apply(database.spec, older, targets.plan(database.spec, older))
+    targets.apply(database.spec, targets.plan(database.spec, older))
     database.query(
         f"insert into {database.own(database.prefix + 'sales_order')} (id, version) values ('o1', 1)"
     )
 
     statements = targets.plan(database.spec, world.catalog)
     assert [one for one in statements if "add column" in one and "seen_at" in one]
-    targets.apply(database.spec, world.catalog, statements)
+    targets.apply(database.spec, statements)
     assert targets.plan(database.spec, world.catalog) == []
     assert database.rows("sales_order")[0]["seen_at"] is None
 
@@ -66,7 +66,7 @@ def test_tables_that_are_missing_are_waited_for(database, world):
 
     with pytest.raises(TryLater, match="tongbu apply --only targets"):
         sink.apply(database.place, at, [message], Position(1, 1, at.epoch))
-    targets.apply(database.spec, world.catalog, targets.plan(database.spec, world.catalog))
+    targets.apply(database.spec, targets.plan(database.spec, world.catalog))
     sink.apply(database.place, at, [message], Position(1, 1, at.epoch))
     assert len(database.rows("sales_order_line")) == 1
 

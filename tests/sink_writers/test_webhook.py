@@ -71,7 +71,7 @@ class Effects:
             entities={"sales_order": {}},
             on=ON,
         )
-        targets.apply(self.binding, world.catalog, targets.plan(self.binding, world.catalog))
+        targets.apply(self.binding, targets.plan(self.binding, world.catalog))
         self.sink = self.copy()
         self.at = self.sink.claim(self.place)
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from schemas import released
 from schemas.control import Republish
 from schemas.errors import TongbuError
-from tongbu.deploy import captured, check, connectors, lanes, schemas, targets, topics
+from tongbu.deploy import captured, check, connectors, fills, lanes, schemas, targets, topics
 from tongbu.deploy.deployment import Change, Deployment
 from tongbu.instance import Instance
 from tongbu.stack.commands import InstanceName
@@ -42,6 +42,7 @@ STEPS: tuple[tuple[Only, Planner], ...] = (
     (Only.declarations, lanes.plan_captured),
     (Only.targets, targets.plan),
     (Only.declarations, lanes.plan_declarations),
+    (Only.targets, fills.plan),
     (Only.connectors, connectors.plan),
 )
 

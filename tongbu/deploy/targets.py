@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from schemas.declarations import Binding, RelationalBinding
 from sink_writers import targets
+from tongbu.deploy import fills
 from tongbu.deploy.deployment import Change, Deployment
 
 
@@ -15,7 +17,18 @@ def plan(deployment: Deployment) -> Iterator[Change]:
         binding = declared.value
         statements = targets.plan(binding, deployment.catalog)
         if statements:
-            perform = partial(targets.apply, binding, deployment.catalog, statements)
+            perform = partial(_perform, deployment, binding, statements)
             yield Change(
                 "target", binding.binding, "alter", f"{len(statements)} statements", perform
             )
+
+
+def _perform(deployment: Deployment, binding: Binding, statements: list[str]) -> None:
+    if not isinstance(binding, RelationalBinding):
+        targets.apply(binding, statements)
+        return
+    new = targets.without_table(binding, deployment.catalog)
+    is_needed = fills.needed(deployment, binding, new)
+    targets.apply(binding, statements)
+    if is_needed:
+        fills.announce(deployment, binding, new)

@@ -1,0 +1,89 @@
+"""Filling targets by `republish`: announced in the target first, then asked for in the lane logs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from schemas.control import Republish
+from schemas.declarations import RelationalBinding
+from schemas.errors import ServiceUnavailable, TongbuError
+from sink_writers import targets
+from tongbu import topics
+from tongbu.deploy import lanes
+from tongbu.deploy.deployment import Change, Deployment
+
+
+def announce(
+    deployment: Deployment, binding: RelationalBinding, entities: Sequence[str]
+) -> dict[str, str]:
+    """
+    Announce the fills of entities in the target, what others refer to first; give id -> what it fills.
+
+    Raise TongbuError where the binding has no such entity, or none of its sources maps one.
+    """
+    if unknown := set(entities) - set(binding.entities):
+        raise TongbuError(
+            f"{binding.binding} has no entity {', '.join(sorted(unknown))}",
+            f"It has: {', '.join(binding.entities)}.",
+        )
+    order = dict.fromkeys(each.entity for each in targets.tables(binding, deployment.catalog))
+    mapped = {(each.value.source, each.value.entity) for each in deployment.mappings}
+    begun: dict[str, str] = {}
+    for entity in [each for each in order if each in entities]:
+        for source in binding.sources:
+            if (source, entity) in mapped:
+                fill = f"{binding.binding}-{entity}-{uuid.uuid4().hex[:12]}"
+                targets.begin_fill(binding, source, entity, fill)
+                begun[fill] = f"{entity} from {source}"
+    if not begun:
+        raise TongbuError(
+            f"no source of {binding.binding} maps {', '.join(entities)}", "Declare a mapping first."
+        )
+    return begun
+
+
+def start(
+    deployment: Deployment, binding: RelationalBinding, entities: Sequence[str]
+) -> dict[str, str]:
+    """Announce fills and ask for them; give id -> what it fills. Raise TongbuError as `announce`."""
+    begun = announce(deployment, binding, entities)
+    _ask(deployment, binding)
+    return begun
+
+
+def needed(deployment: Deployment, binding: RelationalBinding, entities: Sequence[str]) -> bool:
+    """Tell whether new tables need a fill: not while the transactions topic still holds everything to be read."""
+    if not entities:
+        return False
+    topic = f"{deployment.namespace}canonical.transactions.v1"
+    begins = topics.starts(deployment.bootstrap, [topic])
+    return targets.was_read(binding) or any(begins.values())
+
+
+def plan(deployment: Deployment) -> Iterator[Change]:
+    """Ask for the fills that are announced and have not begun: tables that are new to a target that was read."""
+    for declared in deployment.bindings:
+        binding = declared.value
+        if isinstance(binding, RelationalBinding) and (waiting := _waiting(binding)):
+            what = ", ".join(dict.fromkeys(record.entity for record in waiting))
+            yield Change("fill", binding.binding, "begin", what, partial(_ask, deployment, binding))
+
+
+def _ask(deployment: Deployment, binding: RelationalBinding) -> None:
+    for record in _waiting(binding):
+        lanes.append(deployment, record)
+
+
+def _waiting(binding: RelationalBinding) -> list[Republish]:
+    """Give the first chunk of each fill that no chunk came of. A lane publishes a chunk once, however often it is asked."""
+    try:
+        found = targets.condition(binding).fills
+    except ServiceUnavailable:  # its tables are still to be made
+        return []
+    return [
+        Republish(source=each.source, entity=each.entity, fill=each.id, bindings=(binding.binding,))
+        for each in found
+        if not each.is_done and not each.reached
+    ]
