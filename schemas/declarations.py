@@ -132,7 +132,7 @@ class RelationalBinding(Strict):
     """Entities into tables of a database."""
 
     binding: str
-    kind: Literal["postgresql", "mariadb"]
+    kind: Literal["postgresql", "mariadb", "mysql"]
     dsn: str
     schema_: str = Field(default="canonical", alias="schema")
     sources: list[str] = Field(min_length=1)

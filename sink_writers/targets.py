@@ -16,12 +16,18 @@ from schemas.declarations import Binding, RelationalBinding
 from schemas.errors import TongbuError
 from sink_writers import fills
 from sink_writers.dialects.mariadb import Mariadb
+from sink_writers.dialects.mysql import Mysql
 from sink_writers.dialects.postgresql import Ledger, Postgresql
 from sink_writers.fills import Fill
 from sink_writers.tables import TargetTable
 
 #: The database of each kind of binding.
-_DIALECTS: dict[str, Any] = {"postgresql": Postgresql, "mariadb": Mariadb, "webhook": Ledger}
+_DIALECTS: dict[str, Any] = {
+    "postgresql": Postgresql,
+    "mariadb": Mariadb,
+    "mysql": Mysql,
+    "webhook": Ledger,
+}
 
 
 def dialect(binding: Binding) -> Any:

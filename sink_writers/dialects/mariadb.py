@@ -36,7 +36,7 @@ _TYPES = {
 _OPTIONS = "engine=InnoDB default character set utf8mb4 collate utf8mb4_nopad_bin"
 
 _POSITION = """binding varchar(64), topic varchar(249), partition_no int, topic_id varchar(64) not null,
-  epoch bigint not null, next_offset bigint not null, lane_offset bigint not null,
+  epoch bigint not null, connection_id bigint not null, next_offset bigint not null, lane_offset bigint not null,
   moved_at datetime(6) not null default now(6), primary key (binding, topic, partition_no)"""
 _FENCE = """table_name varchar(64), record_key varchar(255), version bigint not null,
   fenced_at datetime(6) not null default now(6), primary key (table_name, record_key)"""
@@ -70,6 +70,7 @@ _DATA = {
     ER.ROW_IS_REFERENCED_2,
     ER.DUP_ENTRY,
     ER.CONSTRAINT_FAILED,
+    3819,  # MySQL: a CHECK constraint
 }
 #: Lock wait timeout, deadlock.
 _PASSING = {1205, 1213}
@@ -89,6 +90,7 @@ class Mariadb:
     """The target tables of a relational binding in a MariaDB database."""
 
     session = _SESSION
+    options = _OPTIONS
 
     def __init__(self, binding: RelationalBinding) -> None:
         self.name = binding.binding
@@ -155,7 +157,9 @@ class Mariadb:
             "tongbu_set_aside": _SET_ASIDE,
             "tongbu_fill": _FILL,
         }
-        return {name: f"create table {name} (\n  {body}) {_OPTIONS}" for name, body in own.items()}
+        return {
+            name: f"create table {name} (\n  {body}) {self.options}" for name, body in own.items()
+        }
 
     def create(self, table: TargetTable) -> str:
         """Give the statement that creates a table."""
@@ -165,7 +169,7 @@ class Mariadb:
             parts.append(
                 f"foreign key ({quote(table.key[0])}) references {quote(table.parent)} (`id`)"
             )
-        return f"create table {quote(table.name)} (\n  " + ",\n  ".join(parts) + f") {_OPTIONS}"
+        return f"create table {quote(table.name)} (\n  " + ",\n  ".join(parts) + f") {self.options}"
 
     def add(self, table: TargetTable, column: Column) -> str:
         """Give the statement that adds a column."""
@@ -229,9 +233,9 @@ def explain(name: str, error: pymysql.Error) -> TongbuError:
     if number in _PASSING or isinstance(
         error, pymysql.OperationalError | pymysql.InterfaceError | pymysql.InternalError
     ):
-        return TryLater(f"{name}: MariaDB can't take it now: {said}")
+        return TryLater(f"{name}: the target can't take it now: {said}")
     return TongbuError(
-        f"{name}: MariaDB refuses to work: {said} ({number})",
+        f"{name}: the target refuses to work: {said} ({number})",
         "Compare privileges and tables with what `tongbu plan` prints.",
     )
 

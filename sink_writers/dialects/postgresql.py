@@ -75,6 +75,10 @@ def _unreachable(name: str, error: psycopg.OperationalError) -> TongbuError:
     return TryLater(f"{name}: PostgreSQL does not answer: {said}")
 
 
+#: SQLSTATE classes that pass by themselves: connection, rollback (deadlock), resources, object in use, intervention.
+_PASSING = {"08", "40", "53", "55", "57"}
+
+
 class Postgresql:
     """The target tables of a relational binding in a schema of a PostgreSQL database."""
 
@@ -244,7 +248,8 @@ def explain(name: str, error: psycopg.Error) -> TongbuError:
             f"{name}: the target tables are missing or older than the schemas",
             "`tongbu apply --only targets` makes them.",
         )
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    passes = psycopg.OperationalError | psycopg.InterfaceError | pg.IdleInTransactionSessionTimeout
+    if isinstance(error, passes) or (error.sqlstate or "")[:2] in _PASSING:
         return TryLater(f"{name}: PostgreSQL can't take it now: {said}")
     return TongbuError(
         f"{name}: PostgreSQL refuses to work: {said} ({error.sqlstate})",

@@ -9,7 +9,7 @@ from schemas.catalog import Catalog
 from schemas.codec import Decoder
 from schemas.declarations import Binding
 from sink_writers.sink import Sink
-from sink_writers.sinks.mariadb import MariadbDatabase
+from sink_writers.sinks.mariadb import MariadbDatabase, MysqlDatabase
 from sink_writers.sinks.postgresql import PostgresqlDatabase
 from sink_writers.sinks.relational import Database, RelationalSink
 from sink_writers.sinks.webhook import WebhookSink
@@ -23,6 +23,7 @@ def _relational(database: Callable[[Any], Database]) -> Callable[[Any, Catalog, 
 KINDS: dict[str, Callable[[Any, Catalog, Decoder], Sink]] = {
     "postgresql": _relational(PostgresqlDatabase),
     "mariadb": _relational(MariadbDatabase),
+    "mysql": _relational(MysqlDatabase),
     "webhook": WebhookSink,
 }
 

@@ -1,5 +1,5 @@
 """
-MariaDB as a target: multi-row statements inside one transaction.
+MariaDB and MySQL as targets: multi-row statements inside one transaction.
 
 The owner reads the versions and fences of a batch's keys first (it holds the position's row lock, so nobody else
 writes them). New rows are inserted and known ones updated by different statements: INSERT … ON DUPLICATE KEY UPDATE
@@ -21,6 +21,7 @@ from pymysql.constants import ER
 from schemas.declarations import RelationalBinding
 from sink_writers.changes import Changes, Row
 from sink_writers.dialects.mariadb import Mariadb, explain, is_data_error, quote
+from sink_writers.dialects.mysql import Mysql
 from sink_writers.sink import Fenced, Move, OtherTopic, Place, Position, Refused
 from sink_writers.sql import inside
 from sink_writers.tables import VERSION, Column, TargetTable
@@ -37,11 +38,12 @@ _UNIQUE = """select distinct s.column_name from information_schema.statistics s
 
 
 class MariadbDatabase(Mariadb):
-    """The target while it is written; see Database in relational.py."""
+    """The target while it is written; see Database in relational.py. MySQL differs in its dialect only."""
 
     def __init__(self, binding: RelationalBinding) -> None:
         super().__init__(binding)
         self._connection: pymysql.Connection[Any] | None = None
+        self._epochs: dict[Place, int] = {}
         self._unique: dict[str, list[str]] = {}
         self._roots: list[TargetTable] = []
         self._children: dict[str, list[TargetTable]] = {}
@@ -63,9 +65,7 @@ class MariadbDatabase(Mariadb):
     @contextmanager
     def transaction(self, place: Place) -> Iterator[Any]:
         """Give a cursor of a transaction, on a connection that is opened if need be."""
-        if self._connection is None:
-            self._connection = self.connect(init_command=self.session, autocommit=False)
-        connection = self._connection
+        connection = self._connection or self._open(place)
         try:
             with _data_errors():
                 with connection.cursor() as cursor:
@@ -93,11 +93,14 @@ class MariadbDatabase(Mariadb):
             raise
 
     def claim(self, cursor: Any, place: Place) -> Position:
-        """Raise the epoch and read the position."""
+        """End the last owner's connection, raise the epoch and read the position."""
         key = [place.binding, place.topic, place.partition]
+        _end_last_owner(cursor, key)
         cursor.execute(
-            "insert into tongbu_position (binding, topic, partition_no, topic_id, epoch, next_offset, lane_offset) "
-            "values (%s, %s, %s, %s, 1, 0, 0) on duplicate key update epoch = epoch + 1",
+            "insert into tongbu_position "
+            "(binding, topic, partition_no, topic_id, epoch, connection_id, next_offset, lane_offset) "
+            "values (%s, %s, %s, %s, 1, connection_id(), 0, 0) "
+            "on duplicate key update epoch = epoch + 1, connection_id = connection_id()",
             [*key, place.topic_id],
         )
         cursor.execute(
@@ -107,6 +110,7 @@ class MariadbDatabase(Mariadb):
         topic_id, next_offset, lane_offset, epoch = cursor.fetchone()
         if topic_id != place.topic_id:
             raise OtherTopic(place, topic_id)
+        self._epochs[place] = epoch
         return Position(next_offset, lane_offset, epoch)
 
     def write(self, cursor: Any, changes: Changes, move: Move | None) -> str | None:
@@ -144,6 +148,22 @@ class MariadbDatabase(Mariadb):
             with suppress(pymysql.Error):
                 self._connection.close()
             self._connection = None
+
+    def _open(self, place: Place) -> pymysql.Connection[Any]:
+        """Open the connection, and let a successor know which it is before it holds any lock."""
+        self._connection = self.connect(init_command=self.session)
+        try:
+            with self._connection.cursor() as cursor:
+                for owned, epoch in self._epochs.items():
+                    cursor.execute(
+                        f"update tongbu_position set connection_id = connection_id() where {_MINE} and epoch = %s",
+                        [owned.binding, owned.topic, owned.partition, epoch],
+                    )
+            self._connection.autocommit(False)
+        except pymysql.Error as error:
+            self.close()
+            raise explain(place.binding, error) from None
+        return self._connection
 
     def _put(self, cursor: Any, table: TargetTable, puts: dict[str, list[Row]]) -> None:
         rows = puts[table.name]
@@ -200,6 +220,19 @@ def _data_errors() -> Iterator[None]:
         if is_data_error(error):
             raise Refused(_said(error)) from None
         raise
+
+
+def _end_last_owner(cursor: Any, key: list[Any]) -> None:
+    """A stopped owner may hold the position's lock; not every version ends an idle transaction by itself."""
+    cursor.execute(
+        "select p.id from tongbu_position t join information_schema.processlist p on p.id = t.connection_id "
+        "where t.binding = %s and t.topic = %s and t.partition_no = %s "
+        "and p.id <> connection_id() and p.db = database() and p.user = substring_index(user(), '@', 1)",
+        key,
+    )
+    for (connection,) in cursor.fetchall():
+        with suppress(pymysql.Error):  # it has just ended by itself
+            cursor.execute(f"kill {int(connection)}")
 
 
 def _move(cursor: Any, move: Move) -> bool:
@@ -305,3 +338,7 @@ def _said(error: pymysql.Error) -> str:
     names = " ".join(f"{what.lower()} {name}" for what, name in _NAMED.findall(words))
     kind = _KINDS.get(number, "refused").lower().replace("_", " ")
     return f"{kind} {names} ({number})".replace("  ", " ")
+
+
+class MysqlDatabase(Mysql, MariadbDatabase):
+    """The same for MySQL."""

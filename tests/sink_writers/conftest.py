@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 
 from schemas.catalog import Catalog, RecordSchema
@@ -20,6 +21,8 @@ from sink_writers.messages import Chunk, Message, Record
 from sink_writers.sink import Place, Position, Sink
 from sink_writers.sinks import make_sink
 from sink_writers.sinks.memory import MemorySink
+from tongbu.deploy.captured import mysql_arguments
+from tongbu.replay_targets import rename
 
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}
 MONEY = {
@@ -327,6 +330,9 @@ class DatabaseTarget(Target):
         if self.spec.kind == "postgresql":
             self.query(f'drop schema "{self.spec.schema_}" cascade')
             return
+        if self.spec.kind == "mysql":
+            self.query(f"drop database {self.place.binding}")
+            return
         for name in ("sales_order_line", "sales_order", "customer", "org_unit"):
             self.query(f"drop table {self.prefix}{name}")
 
@@ -340,6 +346,11 @@ def make_target(kind: str, world: World, environment: dict[str, str]) -> Target:
     if kind == "postgresql":
         spec = binding(kind, name, dsn=environment["WAREHOUSE_DSN"], schema=name)
         target: Target = DatabaseTarget(world, place, "a\0b", spec=spec)
+    elif kind == "mysql":
+        with pymysql.connect(**mysql_arguments(environment["MYSQL_DSN"])) as admin:
+            admin.cursor().execute(f"create database {name}")
+        spec = binding(kind, name, dsn=rename(environment["MYSQL_DSN"], name))
+        target = DatabaseTarget(world, place, "长" * 30_000, spec=spec)
     else:
         spec = binding(kind, name, dsn=environment["OA_HUB_DSN"], prefix=f"{name}_")
         target = DatabaseTarget(world, place, "长" * 30_000, prefix=f"{name}_", spec=spec)
@@ -348,14 +359,24 @@ def make_target(kind: str, world: World, environment: dict[str, str]) -> Target:
 
 
 INTEGRATION = pytest.mark.integration
-KINDS = ["memory", *(pytest.param(kind, marks=INTEGRATION) for kind in ("postgresql", "mariadb"))]
+DATABASES = ("postgresql", "mariadb", "mysql")
+KINDS = ["memory", *(pytest.param(kind, marks=INTEGRATION) for kind in DATABASES)]
+
+
+def environment_of(kind: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """What is needed to reach a kind of target; a server starts when the first test asks for it."""
+    if kind == "memory":
+        return {}
+    found: dict[str, str] = dict(request.getfixturevalue("stack"))
+    if kind == "mysql":
+        found["MYSQL_DSN"] = request.getfixturevalue("mysql_dsn")
+    return found
 
 
 @pytest.fixture(params=KINDS)
 def target(request: pytest.FixtureRequest, world: World) -> Iterator[Target]:
     """A fresh target of every relational kind."""
-    environment = {} if request.param == "memory" else request.getfixturevalue("stack")
-    made = make_target(request.param, world, environment)
+    made = make_target(request.param, world, environment_of(request.param, request))
     yield made
     made.close()
 
@@ -363,7 +384,7 @@ def target(request: pytest.FixtureRequest, world: World) -> Iterator[Target]:
 @pytest.fixture(params=KINDS[1:])
 def database(request: pytest.FixtureRequest, world: World) -> Iterator[Target]:
     """A fresh target of every kind that is a database."""
-    made = make_target(request.param, world, request.getfixturevalue("stack"))
+    made = make_target(request.param, world, environment_of(request.param, request))
     yield made
     made.close()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sink_writers import targets
+from sink_writers.changes import Changes
+from sink_writers.sink import Fenced, Move, Position, TryLater
 from sink_writers.sinks.mariadb import _parents_first
 
 pytestmark = pytest.mark.integration
@@ -74,7 +76,11 @@ def test_reasons_name_the_trouble_and_never_a_value(unique, world):
 
 
 def test_trailing_spaces_and_case_make_other_keys(database, world):
-    keys = ["c1", "c1 ", "C1", "c1\N{COMBINING ACUTE ACCENT}"]
+    keys = ["c1", "C1", "c1\N{COMBINING ACUTE ACCENT}"]
+    if (
+        database.spec.kind != "mysql"
+    ):  # 8.0.17 and later can tell them apart, the stack's 8.0.15 can't
+        keys.append("c1 ")
     database.apply(world.message(*(world.customer(key, 1) for key in keys)))
 
     assert sorted(row["id"] for row in database.rows("customer")) == sorted(keys)
@@ -92,3 +98,44 @@ def test_parents_come_first_where_rows_are_checked_one_by_one():
     rows = [{"id": id_, "up": up} for id_, up in (("c", "b"), ("a", "x"), ("b", "a"), ("d", None))]
 
     assert [row["id"] for row in _parents_first(rows, "up")] == ["a", "b", "c", "d"]
+
+
+def stand_still(sink, place, at, meanwhile):
+    """Be stopped in the middle of an apply, holding the position's lock, while others go on."""
+    with sink._database.transaction(place) as cursor:
+        sink._database.write(cursor, Changes(), Move(place, at, Position(1, 1, at.epoch)))
+        meanwhile()
+        cursor.execute("select 1")
+
+
+def claim_when_possible(sink, place):
+    for _ in range(20):
+        try:
+            return sink.claim(place)
+        except TryLater:
+            continue
+    raise AssertionError("the successor stays blocked")
+
+
+def test_an_owner_that_stands_still_with_locks_never_blocks_its_successor(database, world):
+    first, second, place = database.sink(), database.sink(), database.place
+    at, claimed = first.claim(place), []
+    with pytest.raises((TryLater, Fenced)):
+        stand_still(first, place, at, lambda: claimed.append(claim_when_possible(second, place)))
+
+    assert claimed == [Position(0, 0, at.epoch + 1)]
+    message, to = world.message(world.customer("c1", 1)), Position(1, 1, at.epoch + 1)
+    second.apply(place, claimed[0], [message], to)
+    with pytest.raises(Fenced):
+        first.apply(place, at, [message], Position(1, 1, at.epoch))
+    assert [row["id"] for row in database.rows("customer")] == ["c1"]
+
+
+def test_an_owner_that_had_to_connect_again_is_known_by_its_new_connection(database):
+    first, second, place = database.sink(), database.sink(), database.place
+    at, claimed = first.claim(place), []
+    first._database.close()
+    with pytest.raises((TryLater, Fenced)):
+        stand_still(first, place, at, lambda: claimed.append(claim_when_possible(second, place)))
+
+    assert claimed[0].epoch == at.epoch + 1
