@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 import psycopg
@@ -38,6 +39,8 @@ from tongbu.stack.display import Progress
 from tongbu.stack.supervision import Supervisor
 from tongbu.world.load import play
 
+T = TypeVar("T")
+
 RATE = 60
 SINKS = [f"sink-{file.stem}" for file in FOLDER.glob("*.yaml")]
 
@@ -59,8 +62,11 @@ class World:
         return thread
 
     def kill(self, service: str) -> None:
-        """End a supervised process as an out-of-memory killer would."""
-        os.kill(Supervisor(self.instance).processes()[service]["pid"], signal.SIGKILL)
+        """End a supervised process as an out-of-memory killer would; one that is being restarted is waited for."""
+        supervisor = Supervisor(self.instance)
+        # Process id 0, of one that does not run, would mean this test's own process group.
+        pid = _wait_until(lambda: supervisor.processes()[service]["pid"])
+        os.kill(pid, signal.SIGKILL)
 
     @property
     def committed(self) -> set[tuple[str, str]]:
@@ -197,11 +203,12 @@ def _filled(binding: RelationalBinding, begun: dict[str, str]) -> bool:
     return not found.set_aside and begun.keys() <= {each.id for each in found.fills if each.is_done}
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
+def _wait_until(condition: Callable[[], T], seconds: float = 90) -> T:
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.2)
+        time.sleep(0.1)
+    return found
 
 
 def test_the_approval_route_is_what_sql_says_it_is(world: World) -> None:
