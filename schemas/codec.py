@@ -14,6 +14,8 @@ from typing import Any
 
 import fastavro
 
+from schemas.decoder import compile_decoder
+
 #: Magic byte and schema id.
 HEADER = struct.Struct(">bI")
 
@@ -41,16 +43,27 @@ class Decoder:
 
     def __init__(self, resolve: Callable[[int], dict[str, Any]]) -> None:
         self._resolve = resolve
-        self._parsed: dict[int, Any] = {}
+        self._readers: dict[int, Callable[[bytes, int], dict[str, Any]]] = {}
 
     def decode(self, data: bytes) -> dict[str, Any]:
         """Read one record; raise ValueError on other formats, and whatever `resolve` raises."""
         schema_id = schema_id_of(data)
-        parsed = self._parsed.get(schema_id)
-        if parsed is None:
-            parsed = fastavro.parse_schema(deepcopy(self._resolve(schema_id)))
-            self._parsed[schema_id] = parsed
+        read = self._readers.get(schema_id)
+        if read is None:
+            read = self._readers[schema_id] = _reader(deepcopy(self._resolve(schema_id)))
+        return read(data, HEADER.size)
+
+
+def _reader(schema: dict[str, Any]) -> Callable[[bytes, int], dict[str, Any]]:
+    try:
+        return compile_decoder(schema)
+    except NotImplementedError:
+        parsed = fastavro.parse_schema(schema)
+
+    def read(data: bytes, begin: int) -> dict[str, Any]:
         buffer = BytesIO(data)
-        buffer.seek(HEADER.size)
+        buffer.seek(begin)
         value: dict[str, Any] = fastavro.schemaless_reader(buffer, parsed, None)
         return value
+
+    return read
