@@ -172,6 +172,14 @@ def wait_for(condition, seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
+def expected(total: int) -> dict[str, tuple[str, list[str]]]:
+    """What the target holds after so many transactions."""
+    return {
+        f"erp:SO{version % 50:03d}": (str(version), [str(version)] * (version % 4))
+        for version in range(total - 49, total + 1)
+    }
+
+
 def test_killed_in_mid_load_it_goes_on_without_loss_or_repeat(pipeline):
     pipeline.make_topic()
     pipeline.make_tables()
@@ -186,11 +194,7 @@ def test_killed_in_mid_load_it_goes_on_without_loss_or_repeat(pipeline):
             process = pipeline.start()
     assert pipeline.producer.flush(10) == 0
 
-    expected = {
-        f"erp:SO{version % 50:03d}": (str(version), [str(version)] * (version % 4))
-        for version in range(total - 49, total + 1)
-    }
-    wait_for(lambda: pipeline.state() == expected)
+    wait_for(lambda: pipeline.state() == expected(total))
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=15)
     assert process.returncode == 0, output.decode()
@@ -222,3 +226,30 @@ def test_it_waits_by_name_for_topic_and_tables(pipeline):
 
     assert process.returncode == 0, output.decode()
     assert "Traceback" not in said + output.decode()
+
+
+def test_an_owner_that_stands_still_past_its_session_moves_no_row_back(pipeline):
+    pipeline.make_topic()
+    pipeline.make_tables()
+    first = pipeline.start()
+    for version in range(1, 401):
+        pipeline.produce(version)
+    pipeline.producer.flush(10)
+    wait_for(lambda: len(pipeline.state()) > 0)
+    first.send_signal(signal.SIGSTOP)
+    second = pipeline.start()
+    for version in range(401, 801):
+        pipeline.produce(version)
+    pipeline.producer.flush(10)
+    wait_for(lambda: pipeline.state() == expected(800), 60)
+    first.send_signal(signal.SIGCONT)
+    for version in range(801, 1201):
+        pipeline.produce(version)
+        time.sleep(0.002)
+    pipeline.producer.flush(10)
+    wait_for(lambda: pipeline.state() == expected(1200), 60)
+
+    for process in (first, second):
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=15)
+        assert b"Traceback" not in output
