@@ -119,7 +119,7 @@ def runs(messages: Sequence[Message]) -> list[list[Message]]:
     """
     Divide messages into stretches that may be reduced to their net effect.
 
-    A fill chunk stands alone, for it speaks of the target's rows at its place in the log. So does a message that
+    A giant stands alone, and is taken part by part. So does a fill chunk, for it speaks of the target's rows at its place in the log. So does a message that
     brings and deletes records of one entity: one may have moved, and the next may move on from there.
     """
     found: list[list[Message]] = []
@@ -134,7 +134,7 @@ def runs(messages: Sequence[Message]) -> list[list[Message]]:
 
 
 def _stands_alone(message: Message) -> bool:
-    if is_fill(message):
+    if message.is_giant or is_fill(message):
         return True
     gone = {record.topic for record in message.records if record.operation == "delete"}
     return bool(gone) and any(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import orjson
 
 from schemas.codec import Decoder
 from schemas.errors import TongbuError
+from sink_writers.parts import Parts
 
 #: Part number above every real one: with it, a lane offset counts as read completely.
 _ALL_PARTS = 1 << 31
@@ -40,18 +41,33 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Everything that one lane offset of a source makes: for `kind` transaction, a whole source transaction."""
+    """
+    Everything that one lane offset of a source makes: for `kind` transaction, a whole source transaction.
+
+    What came in several parts has its records on disk (`Parts`).
+    """
 
     source: str
     lane_offset: int
     kind: str
     transaction: str | None
     committed_at: datetime | None
-    records: tuple[Record, ...]
+    records: Collection[Record]
     only_bindings: tuple[str, ...] = ()
     fill: Chunk | None = None
     withheld: tuple[tuple[str, str], ...] = ()
     clock: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_giant(self) -> bool:
+        """Tell whether it is to be taken part by part."""
+        return isinstance(self.records, Parts)
+
+    def slices(self) -> Iterator[Message]:
+        """Give its parts, each as a message; for one that is a giant."""
+        assert isinstance(self.records, Parts)
+        for records in self.records.each():
+            yield replace(self, records=records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +91,9 @@ class Assembler:
     def __init__(self, decoder: Decoder, next_offset: int, lane_offset: int) -> None:
         self._decoder = decoder
         self._read = (lane_offset, _ALL_PARTS)
-        self._parts: list[dict[str, Any]] = []
+        self._first: dict[str, Any] | None = None
+        self._parts = Parts(self._records)
+        self._last_part = 0
         self._parts_begin = next_offset
         self.next_offset = next_offset
         self.lane_offset = lane_offset
@@ -89,7 +107,7 @@ class Assembler:
         """
         part = self._decoder.decode(raw.value)
         message = self._add(part, raw) if self._is_new(part) else None
-        self.next_offset = self._parts_begin if self._parts else raw.offset + 1
+        self.next_offset = self._parts_begin if self._first else raw.offset + 1
         return message
 
     def _is_new(self, part: dict[str, Any]) -> bool:
@@ -99,20 +117,25 @@ class Assembler:
         return new
 
     def _add(self, part: dict[str, Any], raw: Raw) -> Message | None:
-        if not self._parts:
-            self._parts_begin = raw.offset
-        self._parts.append(part)
-        self._check(raw)
+        if self._first is None:
+            self._first, self._last_part, self._parts_begin = part, 0, raw.offset
+            self._parts = Parts(self._records)
+        self._check(self._first, part, raw)
+        self._last_part = part["part"]
+        if part["parts"] > 1:
+            self._parts.add(raw.value, len(part["records"]))
         if part["part"] < part["parts"]:
             return None
-        message = _whole(self._parts, raw)
-        self._parts = []
+        self._first = None
         self.lane_offset = part["lane_offset"]
-        return message
+        records = self._parts if part["parts"] > 1 else _records(part)
+        return _whole(part, records, raw)
 
-    def _check(self, raw: Raw) -> None:
-        first, last = self._parts[0], self._parts[-1]
-        if last["lane_offset"] != first["lane_offset"] or last["part"] != len(self._parts):
+    def _records(self, value: bytes) -> tuple[Record, ...]:
+        return _records(self._decoder.decode(value))
+
+    def _check(self, first: dict[str, Any], part: dict[str, Any], raw: Raw) -> None:
+        if part["lane_offset"] != first["lane_offset"] or part["part"] != self._last_part + 1:
             raise TongbuError(
                 f"partition {raw.partition}, offset {raw.offset}: lane offset {first['lane_offset']} "
                 f"of {first['source']} lacks a part",
@@ -120,15 +143,18 @@ class Assembler:
             )
 
 
-def _whole(parts: list[dict[str, Any]], raw: Raw) -> Message:
-    last = parts[-1]
+def _records(part: dict[str, Any]) -> tuple[Record, ...]:
+    return tuple(Record(**record) for record in part["records"])
+
+
+def _whole(last: dict[str, Any], records: Collection[Record], raw: Raw) -> Message:
     return Message(
         source=last["source"],
         lane_offset=last["lane_offset"],
         kind=last["kind"],
         transaction=last["transaction"],
         committed_at=last["committed_at"],
-        records=tuple(Record(**record) for part in parts for record in part["records"]),
+        records=records,
         only_bindings=tuple(last["only_bindings"]),
         fill=Chunk(**last["fill"]) if last["fill"] else None,
         withheld=tuple((each["entity"], each["id"]) for each in last["withheld"]),

@@ -101,7 +101,8 @@ class RelationalSink:
         stretches = runs(messages)
         with self._letters.kept(place):
             letters = self._letters.load(place)
-            if len(stretches) <= 1 and not any(map(fills.is_fill, messages)):
+            special = any(each.is_giant or fills.is_fill(each) for each in messages)
+            if len(stretches) <= 1 and not special:
                 try:
                     return self._at_once(move, messages, letters)
                 except Refused:
@@ -139,8 +140,21 @@ class RelationalSink:
             if done is None:
                 return None
             for stretch in stretches:
-                self._put_messages(cursor, move.place, stretch)
+                if stretch[0].is_giant and not fills.is_fill(stretch[0]):
+                    self._put_giant(cursor, move.place, stretch[0])
+                else:
+                    self._put_messages(cursor, move.place, stretch)
             return done
+
+    def _put_giant(self, cursor: Any, place: Place, message: Message) -> None:
+        """Put a message part by part; what refers to a later part waits for it, within the transaction."""
+        for part in message.slices():
+            self._put_messages(cursor, place, [part])
+        before = -1
+        while (left := len(self._letters.load(place))) and left != before:
+            before = left
+            letters = self._letters.ready(cursor, place)
+            self._put_apart(cursor, place, self._entries(cursor, place, letters))
 
     def _put_messages(self, cursor: Any, place: Place, messages: list[Message]) -> None:
         """Put the net effect; where the target refuses that, smaller stretches, down to one record."""

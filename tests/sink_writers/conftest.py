@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +19,7 @@ from schemas.codec import Decoder, encode
 from schemas.declarations import RelationalBinding
 from sink_writers import fills, targets
 from sink_writers.messages import Chunk, Message, Record
+from sink_writers.parts import Parts
 from sink_writers.sink import Place, Position, Sink
 from sink_writers.sinks import make_sink
 from sink_writers.sinks.memory import MemorySink
@@ -150,6 +152,14 @@ class World:
         """One message; the records' version is its lane offset."""
         version = records[0].version if records else 0
         return Message(source, version, kind, f"tx{version}", None, records)
+
+    def giant(self, *parts: list[Record]) -> Message:
+        """A message in several parts, as the assembler makes it."""
+        version = parts[0][0].version
+        kept = Parts(pickle.loads)
+        for part in parts:
+            kept.add(pickle.dumps(tuple(part)), len(part))
+        return Message("erp", version, "transaction", f"tx{version}", None, kept)
 
     def chunk(
         self,

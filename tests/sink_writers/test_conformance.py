@@ -50,6 +50,33 @@ def test_the_same_message_twice_changes_nothing(target, world):
     ] == before
 
 
+def test_all_messages_three_times_over_change_nothing(target, world):
+    messages = [
+        world.message(
+            world.customer("erp:c1", 1), world.order("erp:o1", 1, lines={1: "p", 2: "p"})
+        ),
+        world.message(world.order("erp:o1", 2, lines={2: "q"}, customer_id="erp:c1")),
+        world.message(world.order("erp:o2", 3, lines={1: "p"})),
+        world.message(
+            world.customer("erp:c1", 4, "delete"),
+            world.customer("erp:c2", 4, "create", previous_id="erp:c1"),
+            world.order("erp:o1", 4, lines={2: "q"}, customer_id="erp:c2"),
+        ),
+        world.message(world.order("erp:o2", 5, "delete")),
+    ]
+    tables = ("customer", "sales_order", "sales_order_line")
+    target.apply(*messages)
+    before = [target.rows(table) for table in tables]
+    for _ in range(3):
+        target.apply(*messages)
+        for message in messages:
+            target.apply(message)
+
+    assert [target.rows(table) for table in tables] == before
+    assert [row["id"] for row in before[0]] == ["erp:c2"]
+    assert target.set_aside() == {}
+
+
 def test_lines_that_are_gone_go_and_new_ones_come(target, world):
     target.apply(world.message(world.order("o1", 1, lines={1: "p1", 2: "p2", 3: "p3"})))
     target.apply(world.message(world.order("o1", 2, lines={2: "p2", 3: "other", 4: "p4"})))
@@ -409,3 +436,23 @@ def test_what_a_fill_finds_left_over_is_fenced(target, world):
     target.apply(world.message(world.customer("erp:c1", 6)))
 
     assert customers(target) == []
+
+
+# -- transactions too large for memory
+
+
+def test_a_giant_is_applied_at_once_in_whatever_part_its_parents_come(target, world):
+    target.apply(
+        world.message(world.customer("erp:c9", 1), world.order("erp:o9", 1, customer_id="erp:c9"))
+    )
+    target.apply(
+        world.giant(
+            [world.order("erp:o1", 2, customer_id="erp:c1"), world.customer("erp:c9", 2, "delete")],
+            [world.order("erp:o2", 2, customer_id="erp:c2"), world.order("erp:o9", 2, "delete")],
+            [world.customer("erp:c1", 2), world.customer("erp:c2", 2)],
+        )
+    )
+
+    assert [row["id"] for row in target.rows("sales_order")] == ["erp:o1", "erp:o2"]
+    assert [row["id"] for row in target.rows("customer")] == ["erp:c1", "erp:c2"]
+    assert target.set_aside() == {}

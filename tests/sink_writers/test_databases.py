@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
 import pytest
 
 from sink_writers import targets
@@ -139,3 +142,26 @@ def test_an_owner_that_had_to_connect_again_is_known_by_its_new_connection(datab
         stand_still(first, place, at, lambda: claimed.append(claim_when_possible(second, place)))
 
     assert claimed[0].epoch == at.epoch + 1
+
+
+def test_values_at_their_limits_arrive_exactly(database, world):
+    most = Decimal("9999999999999999999999999999.9999999999")
+    least = Decimal(f"-{most}")
+    moment = datetime(2026, 12, 31, 23, 59, 59, 999999, UTC)
+    text = "𠀀 é \\ ' \" \t\n%s {}"
+    orders = [
+        world.order("o1", 1, gross={"amount": most, "currency": "CNY"}, seen_at=moment, code=text),
+        world.order("o2", 1, gross={"amount": least, "currency": ""}, ext={text: text}),
+        world.order("o3", 1, gross={"amount": Decimal("0.0000000001"), "currency": "长"}),
+    ]
+    days = [date(1000, 1, 1), date(9999, 12, 31)]
+    database.apply(
+        world.message(*orders, *(world.customer(str(day), 1, since=day) for day in days))
+    )
+
+    first, second, third = database.rows("sales_order")
+    assert (first["gross_amount"], first["seen_at"], first["code"]) == (most, moment, text)
+    assert (second["gross_amount"], second["ext"]) == (least, {text: text})
+    assert (third["gross_amount"], third["gross_currency"]) == (Decimal("0.0000000001"), "长")
+    assert [row["since"] for row in database.rows("customer")] == days
+    assert database.set_aside() == {}
