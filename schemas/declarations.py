@@ -112,6 +112,7 @@ class ChildTable(Strict):
 
     table: str
     key: str
+    columns: dict[str, str] = {}
 
 
 class EntityBinding(Strict):
@@ -119,6 +120,7 @@ class EntityBinding(Strict):
     What of an entity a sink gets.
 
     `references` makes foreign keys: field (`lines.product_id` for a child's) -> entity of the same binding.
+    `columns` renames: column as it would be called (`gross_amount`) -> column as an existing table calls it.
     """
 
     major: int = Field(default=1, ge=1)
@@ -126,6 +128,7 @@ class EntityBinding(Strict):
     fields: list[str] | None = None
     children: dict[str, ChildTable] = {}
     references: dict[str, str] = {}
+    columns: dict[str, str] = {}
 
 
 class RelationalBinding(Strict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 _CHUNK = 1000
@@ -16,3 +16,11 @@ def inside(
         some = values[start : start + _CHUNK]
         cursor.execute(f"{query}({', '.join(['%s'] * len(some))})", [*before, *some])
         yield from cursor.fetchall()
+
+
+def grouped(rows: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    """Give the second values of rows by the first."""
+    found: dict[str, set[str]] = {}
+    for first, second in rows:
+        found.setdefault(first, set()).add(second)
+    return found

@@ -168,7 +168,8 @@ def _refer(
     for field, entity in references.items():
         array, _, column = field.rpartition(".")
         table = by_array.get(array)
-        if table is None or column not in {each.name for each in table.columns}:
+        names = {each.path[-1]: each.name for each in table.columns} if table else {}
+        if table is None or column not in names:
             raise TongbuError(
                 f"binding {binding}: {made[0].entity} has no column for the reference {field}",
                 "Name a field that the binding keeps; `<array>.<field>` for a child table's.",
@@ -178,7 +179,7 @@ def _refer(
                 f"binding {binding}: {made[0].entity}.{field} refers to {entity}, which the binding does not have",
                 f"Add the entity to the binding, or drop the reference. It has: {', '.join(roots)}.",
             )
-        found[table.name].append(Reference(column, roots[entity]))
+        found[table.name].append(Reference(names[column], roots[entity]))
     return [replace(table, references=tuple(found[table.name])) for table in made]
 
 
@@ -214,7 +215,10 @@ class _EntityTables:
         children = [self._child(array) for array in self._wanted.children]
         columns = [
             self._column("id", ("id",), "key"),
-            *self._flat(self._fields(), (), "", keys=set(self._wanted.references)),
+            *self._renamed(
+                self._flat(self._fields(), (), "", keys=set(self._wanted.references)),
+                self._wanted.columns,
+            ),
             self._column(VERSION, ("meta", "version"), "bigint"),
         ]
         root = TargetTable(
@@ -247,11 +251,16 @@ class _EntityTables:
             self._schema.name,
             self._schema.topic,
             declared.table,
-            (self._column(owner, ("id",), "key"), *columns),
-            (owner, declared.key),
+            (self._column(owner, ("id",), "key"), *self._renamed(columns, declared.columns)),
+            (owner, declared.columns.get(declared.key, declared.key)),
             self._name,
             array,
         )
+
+    def _renamed(self, columns: list[Column], names: dict[str, str]) -> list[Column]:
+        if unknown := set(names) - {column.name for column in columns}:
+            raise self._error(f"has no column {', '.join(sorted(unknown))} to rename")
+        return [column._replace(name=names.get(column.name, column.name)) for column in columns]
 
     def _items(self, array: str) -> dict[str, Any]:
         kind = self._resolve(self._schema.fields.get(array))

@@ -60,6 +60,7 @@ def plan(binding: Binding, catalog: Catalog) -> list[str]:
     found = target.tables(catalog)
     with closing(target.connect()) as connection:
         live = target.live(connection)
+        _check(target, connection, [table for table in found if table.name in live])
         statements = target.prepare(connection)
         statements += [sql for name, sql in target.own_tables().items() if name not in live]
         for table in found:
@@ -189,6 +190,23 @@ def _references(target: Any, connection: Any, found: list[TargetTable]) -> list[
         if reference.name(table) not in there
         for statement in target.refer(table, reference)
     ]
+
+
+def _check(target: Any, connection: Any, there: list[TargetTable]) -> None:
+    """Refuse tables that are there, perhaps somebody else's, and can't be written as the binding wants."""
+    required, unique = target.required(connection), target.unique_keys(connection)
+    for table in there:
+        ours = {column.name for column in table.columns}
+        if left := required.get(table.name, set()) - ours:
+            raise TongbuError(
+                f"{table.name} requires a value for {', '.join(sorted(left))}, which the binding does not have",
+                "Give these columns a default or let them be null, or name them under `columns` in the binding.",
+            )
+        if ",".join(sorted(table.key)) not in unique.get(table.name, set()):
+            raise TongbuError(
+                f"{table.name} has no unique key on ({', '.join(table.key)})",
+                f"Run: alter table {target.table(table.name)} add primary key ({', '.join(table.key)})",
+            )
 
 
 def _missing(target: Any, table: TargetTable, live: dict[str, str] | None) -> list[str]:

@@ -18,6 +18,7 @@ from schemas.declarations import RelationalBinding
 from schemas.errors import TongbuError
 from sink_writers.bindings import resolve
 from sink_writers.sink import TryLater
+from sink_writers.sql import grouped
 from sink_writers.tables import Column, Reference, TargetTable, cycle, tables
 
 _TYPES = {
@@ -140,6 +141,25 @@ class Mariadb:
             for table, column, kind in cursor.fetchall():
                 found.setdefault(table, {})[column] = kind
         return found
+
+    def required(self, connection: Any) -> dict[str, set[str]]:
+        """Give table -> columns that must be given a value: not null and without a default."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select table_name, column_name from information_schema.columns where table_schema = database() "
+                "and is_nullable = 'NO' and column_default is null and extra not like '%auto_increment%'"
+            )
+            return grouped(cursor.fetchall())
+
+    def unique_keys(self, connection: Any) -> dict[str, set[str]]:
+        """Give table -> unique keys, each as its column names, sorted and with commas between."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select table_name, group_concat(column_name order by binary column_name) "
+                "from information_schema.statistics where table_schema = database() and non_unique = 0 "
+                "and sub_part is null group by table_name, index_name"
+            )
+            return grouped(cursor.fetchall())
 
     def prepare(self, connection: Any) -> list[str]:  # noqa: ARG002 - the same shape as Postgresql
         """Nothing: the database of the DSN must be there."""

@@ -15,6 +15,7 @@ from schemas.errors import TongbuError
 from sink_writers.bindings import resolve
 from sink_writers.dialects.postgresql_apply import apply_function, quote
 from sink_writers.sink import TryLater
+from sink_writers.sql import grouped
 from sink_writers.tables import Column, Reference, TargetTable, tables
 
 _TYPES = {
@@ -103,6 +104,29 @@ class Postgresql:
     def live(self, connection: Any) -> dict[str, dict[str, str]]:
         """Give table -> column -> type of the schema as it is."""
         return live(connection, self.schema)
+
+    def required(self, connection: Any) -> dict[str, set[str]]:
+        """Give table -> columns that must be given a value: not null and without a default."""
+        rows = connection.execute(
+            """select c.relname, a.attname from pg_class c
+                 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                where c.relnamespace = to_regnamespace(%s) and c.relkind in ('r', 'p')
+                  and a.attnotnull and not a.atthasdef and a.attidentity = ''""",
+            [quote(self.schema)],
+        )
+        return grouped(rows)
+
+    def unique_keys(self, connection: Any) -> dict[str, set[str]]:
+        """Give table -> unique keys, each as its column names, sorted and with commas between."""
+        rows = connection.execute(
+            """select c.relname, string_agg(a.attname, ',' order by a.attname collate "C")
+                 from pg_index i join pg_class c on c.oid = i.indrelid
+                 join pg_attribute a on a.attrelid = c.oid and a.attnum = any(i.indkey)
+                where c.relnamespace = to_regnamespace(%s) and i.indisunique and i.indpred is null
+                  and i.indexprs is null group by c.relname, i.indexrelid""",
+            [quote(self.schema)],
+        )
+        return grouped(rows)
 
     def prepare(self, connection: Any) -> list[str]:
         """Give what must be there before any table."""

@@ -344,7 +344,7 @@ class DatabaseTarget(Target):
             self.query(f"drop database {self.place.binding}")
             return
         for name in ("sales_order_line", "sales_order", "customer", "org_unit"):
-            self.query(f"drop table {self.prefix}{name}")
+            self.query(f"drop table if exists {self.prefix}{name}")
 
 
 def make_target(kind: str, world: World, environment: dict[str, str]) -> Target:

@@ -47,6 +47,44 @@ def test_a_new_field_is_a_new_column_and_rows_stay(database, world):
     assert database.rows("sales_order")[0]["seen_at"] is None
 
 
+def test_a_table_of_somebody_else_is_used_with_its_own_names(database, world):
+    table = database.own(database.prefix + "customer")
+    for each in ("sales_order_line", "sales_order", "customer"):
+        drop(database, each)
+    key = 'text collate "C"' if database.spec.kind == "postgresql" else "varchar(255)"
+    collate = "" if database.spec.kind == "postgresql" else "collate utf8mb4_bin"
+    database.query(
+        f"create table {table} (id {key} {collate} primary key, full_name text, own_note text, version bigint not null)"
+    )
+    entity = database.spec.entities["customer"]
+    chosen = entity.model_copy(update={"columns": {"name": "full_name"}})
+    database.spec = database.spec.model_copy(update={"entities": {"customer": chosen}})
+    targets.apply(database.spec, targets.plan(database.spec, world.catalog))
+    database.apply(world.message(world.customer("c1", 1, name="张三")))
+
+    assert database.query(f"select id, full_name, own_note, version from {table}") == [
+        ("c1", "张三", None, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("add column must int not null", r"customer requires a value for must"),
+        ("drop primary key", r"customer has no unique key on \(id\)"),
+    ],
+)
+def test_a_table_that_can_not_be_written_is_refused_at_once(database, world, statement, said):
+    for each in ("sales_order_line", "sales_order"):
+        drop(database, each)
+    if database.spec.kind == "postgresql":
+        statement = statement.replace("primary key", "constraint customer_pkey")
+    database.query(f"alter table {database.own(database.prefix + 'customer')} {statement}")
+
+    with pytest.raises(TongbuError, match=said):
+        targets.plan(database.spec, world.catalog)
+
+
 def test_a_column_of_another_type_is_refused_with_the_statement(database, world):
     table = database.own(database.prefix + "customer")
     database.query(f"alter table {table} drop column since")
