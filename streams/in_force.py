@@ -17,6 +17,7 @@ from schemas.encoder import compile_encoder
 from schemas.errors import TongbuError
 from schemas.expressions import Each, Expression, Reference
 from streams.stages.map import CompiledMapping, compile_mapping
+from streams.stages.repair import Repairs, repairs
 from streams.stages.rules import CompiledRule, compile_rule
 
 
@@ -86,7 +87,8 @@ class InForce:
     """
     Declarations and captured schema of a lane, ready for use.
 
-    `entities` stand parents first; `imaged` are the tables whose rows are kept as images.
+    `entities` stand parents first; `imaged` are the tables whose rows are kept as images, `repairs` what their
+    values need.
     """
 
     hash: str
@@ -97,6 +99,7 @@ class InForce:
     transactions: Writer
     dead_letters: Writer
     imaged: frozenset[str]
+    repairs: dict[str, Repairs]
 
 
 def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForce:
@@ -111,6 +114,7 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
         own = tuple(each for each in compiled if each.rule.entity == mapping.entity)
         plans[mapping.entity] = _plan(mapping, declared, tables, writers, own)
     ordered = {name: plans[name] for name in _parents_first(plans)}
+    imaged = frozenset(table for plan in plans.values() for table in plan.declared.tables)
     return InForce(
         hash=declared.hash,
         placeholder=declared.unavailable_placeholder,
@@ -119,7 +123,8 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
         roles=_roles(ordered),
         transactions=writers["canonical.transactions.v1"],
         dead_letters=writers["hub.dead-letter.v1"],
-        imaged=frozenset(table for plan in plans.values() for table in plan.declared.tables),
+        imaged=imaged,
+        repairs={name: repairs(tables[name]) for name in imaged},
     )
 
 

@@ -24,6 +24,7 @@ from streams.stages.drafts import Drafts
 from streams.stages.encode import Letter, Message, Moment, entity_record
 from streams.stages.image import Store
 from streams.stages.publish import Draft, Failed
+from streams.stages.repair import repair
 from streams.withheld import Withheld
 
 #: So many rows or records are worked on at a stretch.
@@ -130,6 +131,8 @@ class Turn:
         table = self.in_force.tables.get(change.table)
         if table is None or change.table not in self.in_force.imaged:
             return
+        if wanted := self.in_force.repairs[change.table]:
+            repair(change, wanted)
         placeholder = self.in_force.placeholder
         try:
             yield from image.resolve(change, table, placeholder, self.store)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from schemas.errors import TongbuError
-from tongbu import commands, dlq, run
+from tongbu import commands, dlq, doctor, run
 from tongbu.deploy import commands as deploy
 from tongbu.resync import resync
 from tongbu.stack import commands as stack
@@ -31,6 +31,7 @@ app.command("plan")(deploy.plan)
 app.command("apply")(deploy.apply)
 app.command("republish")(deploy.republish)
 app.command("resync")(resync)
+app.command("doctor")(doctor.doctor)
 app.command("tail")(tail)
 app.command("reconcile")(commands.reconcile)
 app.command("checksum")(commands.checksum)

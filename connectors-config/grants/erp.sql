@@ -14,7 +14,7 @@ GRANT SELECT ON {tables} TO {user};
 
 -- The publication belongs to the owner of the tables. Debezium is told not to make one (publication.autocreate.mode=disabled).
 DO $do$ BEGIN
-  IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'tongbu') THEN CREATE PUBLICATION tongbu; END IF;
+  IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'tongbu') THEN CREATE PUBLICATION tongbu WITH (publish_via_partition_root = true); END IF;
 END $do$;
 ALTER PUBLICATION tongbu SET TABLE {tables};
 ALTER PUBLICATION tongbu OWNER TO {owner};

@@ -15,26 +15,13 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from streams.stages import source_types
+from streams.stages.source_types import days, exactly, instant, representable
+
 Convert = Callable[[Any], Any]
 
-_FAMILIES = (
-    ("boolean", re.compile(r"^(boolean|bool|tinyint\(1\)|bit\(1\))$")),
-    ("int", re.compile(r"^(smallint|integer|bigint|int|mediumint|tinyint|year)\b")),
-    ("decimal", re.compile(r"^(numeric|decimal)\b")),
-    ("float", re.compile(r"^(real|double precision|double|float)\b")),
-    ("timestamptz", re.compile(r"^timestamp(\(\d\))? with time zone$")),
-    ("timestamp", re.compile(r"^(timestamp(\(\d\))? without time zone|datetime(\(\d\))?)$")),
-    ("date", re.compile(r"^date$")),
-    ("text", re.compile(r"^(character varying|character|varchar|char|text|\w*text|uuid|enum)\b")),
-)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-_LAST_DAY = date.max.toordinal()
-#: Microseconds of the years 1 to 9999 in UTC: what readers of Avro and databases can hold.
-_FIRST, _LAST = (
-    (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-    for moment in (datetime.min, datetime.max)
-)
 #: What decimal(38,10) holds.
 _SCALE, INTEGER_DIGITS = 10, 28
 #: Decimals are computed in this context: the default one rounds at 28 digits without a word.
@@ -45,10 +32,8 @@ _PLAIN_DECIMAL = re.compile(r"-?\d{1,28}(\.\d{1,10})?", re.ASCII).fullmatch
 
 def family(column_type: str) -> str | None:
     """Give the family of a column's type as the catalog spells it; None where no field can be made of it."""
-    if column_type.endswith("[]"):
-        return None
-    plain = column_type.removesuffix(" unsigned").lower()
-    return next((name for name, pattern in _FAMILIES if pattern.match(plain)), None)
+    found = source_types.family(column_type)
+    return None if found is None else found.name
 
 
 def avro_kind(avro_type: Any) -> str:
@@ -75,15 +60,6 @@ def convertible(column_type: str, avro_type: Any) -> bool:
 def converter(column_type: str, avro_type: Any) -> Convert:
     """Give the conversion; raise KeyError where there is none. It raises ValueError on a value that does not fit."""
     return CONVERSIONS[family(column_type) or "", avro_kind(avro_type)]
-
-
-def _exactly(*types: type) -> Convert:
-    def keep(value: Any) -> Any:
-        if type(value) not in types:
-            raise ValueError(f"a {type(value).__name__}, expected {types[0].__name__}")
-        return value
-
-    return keep
 
 
 def to_decimal(value: Any) -> Decimal:
@@ -118,25 +94,6 @@ def _text_to_days(value: Any) -> int:
     return date.fromisoformat(value).toordinal() - _EPOCH_DAY
 
 
-def _to_days(value: Any) -> int:
-    if type(value) is not int or not 1 <= value + _EPOCH_DAY <= _LAST_DAY:
-        raise ValueError("no day of the years 1 to 9999")
-    return value
-
-
-def _representable(micros: int) -> int:
-    if not _FIRST <= micros <= _LAST:
-        raise ValueError("outside the years 1 to 9999 in UTC")
-    return micros
-
-
-def _instant(value: Any) -> int:
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return _representable((moment - _EPOCH) // timedelta(microseconds=1))
-
-
 def _timestamp_text(value: Any) -> str:
     """Spell a zone-less timestamp, which comes as microseconds 'as if UTC', the way the source shows it."""
     if type(value) is not int:
@@ -147,13 +104,11 @@ def _timestamp_text(value: Any) -> str:
 @lru_cache(maxsize=4096)  # dates without a time of day are few
 def _spelled(micros: int) -> str:
     return (
-        (_EPOCH + timedelta(microseconds=_representable(micros)))
-        .replace(tzinfo=None)
-        .isoformat(" ")
+        (_EPOCH + timedelta(microseconds=representable(micros))).replace(tzinfo=None).isoformat(" ")
     )
 
 
-_int, _text = _exactly(int), _exactly(str)
+_int, _text = exactly(int), exactly(str)
 
 #: (family, Avro kind) -> conversion. `local` is the text form of a time without zone, for LocalTime.
 CONVERSIONS: dict[tuple[str | None, str], Convert] = {
@@ -166,12 +121,14 @@ CONVERSIONS: dict[tuple[str | None, str], Convert] = {
     ("int", "string"): lambda value: str(_int(value)),
     ("int", "decimal"): to_decimal,
     ("int", "boolean"): _to_boolean,
+    ("json", "string"): _text,
+    ("interval", "string"): _text,
     ("boolean", "boolean"): _to_boolean,
     ("decimal", "decimal"): to_decimal,
     ("float", "decimal"): to_decimal,
-    ("date", "date"): _to_days,
+    ("date", "date"): days,
     ("timestamp", "local"): _timestamp_text,
-    ("timestamptz", "timestamp-micros"): _instant,
+    ("timestamptz", "timestamp-micros"): instant,
 }
 
 
@@ -197,4 +154,4 @@ def _instant_there(text: str, zone_name: str) -> int:
     if moment.tzinfo is not None:
         raise ValueError("a time with a zone of its own")
     at = (moment.replace(tzinfo=zone(zone_name)) - _EPOCH) // timedelta(microseconds=1)
-    return _representable(at)
+    return representable(at)

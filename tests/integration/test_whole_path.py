@@ -25,7 +25,7 @@ from schemas.declarations import RelationalBinding
 from schemas.registry import Registry
 from sink_writers import bindings, targets
 from sink_writers.bindings import FOLDER
-from tongbu import reconcile, topics
+from tongbu import reconcile, source_health, topics
 from tongbu.accounting import TRANSACTIONS, Followed
 from tongbu.dead_letters import open_letters
 from tongbu.deploy import commands as deploy
@@ -135,6 +135,13 @@ def test_every_mapped_row_of_the_sources_is_in_every_target(world: World) -> Non
 
 def test_a_second_apply_has_nothing_to_do(world: World) -> None:
     assert deploy.perform(Deployment(world.environment), None, lambda _: None) == 0
+
+
+def test_the_doctor_finds_deployed_sources_well(world: World) -> None:
+    findings = source_health.inspect(Deployment(world.environment))
+
+    assert [each for each in findings if each.level != "ok"] == []
+    assert {each.source for each in findings} == {"erp", "oa"}
 
 
 def test_kill_9_of_processor_and_sinks_in_mid_load_loses_and_doubles_nothing(world: World) -> None:

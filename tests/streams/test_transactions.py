@@ -83,6 +83,37 @@ def test_a_transaction_of_which_only_the_tail_comes_again_is_whole(
     assert lost == []
 
 
+@given(transactions(), st.data())
+def test_any_number_of_restarts_wherever_they_cut_loses_and_doubles_nothing(
+    models: list[Model], data: st.DataObject
+) -> None:
+    """Each restart goes back to some BEGIN at or before the cut, or sends only a tail that overlaps what was sent."""
+    log: list[Event] = []
+    at, row = 0, 0  # the transaction that is being sent, and the first of its rows to send
+    sent = [0] * len(models)  # how many rows of each were ever sent
+    for _ in range(data.draw(st.integers(0, 5))):
+        rest = [event for model in models[at:] for event in model.events()]
+        rest[1 : 1 + row] = []
+        cut = data.draw(st.integers(1, len(rest)))
+        log += rest[:cut]
+        reached, left = at, cut
+        while reached < len(models) - 1 and left > len(models[reached].events(row)):
+            sent[reached] = len(models[reached].places)
+            left, row = left - len(models[reached].events(row)), 0
+            reached += 1
+        sent[reached] = max(sent[reached], min(row + left - 1, len(models[reached].places)))
+        back = data.draw(st.integers(0, reached))
+        row = data.draw(st.integers(0, sent[reached])) if back == 0 else 0
+        at = reached - back
+    last = [event for model in models[at:] for event in model.events()]
+    last[1 : 1 + row] = []
+
+    whole, lost = run([*log, *last])
+
+    assert whole == [(model.id, list(model.places)) for model in models]
+    assert lost == []
+
+
 def test_a_transaction_cut_off_for_good_is_a_named_loss() -> None:
     first, second = Model("1", (1, 2), 3), Model("2", (4,), 5)
 

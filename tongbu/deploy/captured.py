@@ -13,11 +13,27 @@ from schemas.captured import Column, Table
 from schemas.control import CapturedSchema
 from schemas.declarations import Source
 from schemas.errors import ServiceUnavailable, TongbuError
+from streams.stages.source_types import UNPARSEABLE
 
+# A type of one's own is spelt as what its values are: an enum as `enum`, a domain as its base type.
 _PG_COLUMNS = """
-SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull
+WITH RECURSIVE base (type, oid, modifier) AS (
+  SELECT oid, oid, NULL::int FROM pg_type
+  UNION ALL
+  SELECT base.type, t.typbasetype, t.typtypmod
+  FROM base JOIN pg_type t ON t.oid = base.oid WHERE t.typtype = 'd'
+)
+SELECT n.nspname || '.' || c.relname, a.attname,
+  CASE
+    WHEN t.typtype = 'e' THEN 'enum'
+    WHEN e.typtype = 'e' THEN 'enum[]'
+    WHEN t.typnamespace <> 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typelem = 0 THEN t.typname
+    ELSE format_type(b.oid, coalesce(b.modifier, a.atttypmod))
+  END,
+  NOT a.attnotnull
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
-WHERE n.nspname || '.' || c.relname = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
+JOIN base b ON b.type = a.atttypid JOIN pg_type t ON t.oid = b.oid LEFT JOIN pg_type e ON e.oid = t.typelem
+WHERE t.typtype <> 'd' AND n.nspname || '.' || c.relname = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY c.oid, a.attnum"""
 _PG_KEYS = """
 SELECT n.nspname || '.' || c.relname, a.attname
@@ -63,6 +79,8 @@ def _table(name: str, source: Source, table: str, columns: list[Any], keys: list
             f"source {name}: there is no table `{table}`",
             "Correct the mapping that reads it (names are case-sensitive), or create the table.",
         )
+    if source.database == "mariadb":
+        _refuse_unparseable(name, table, own)
     key = tuple(column for of, column in keys if of == table)
     schema, _, plain = table.partition(".")
     if not key:
@@ -73,6 +91,15 @@ def _table(name: str, source: Source, table: str, columns: list[Any], keys: list
             f"Ask its DBA for a primary key, e.g. ALTER TABLE {quoted} ADD PRIMARY KEY (...).",
         )
     return Table(schema=schema, name=plain, columns=tuple(own), key=key)
+
+
+def _refuse_unparseable(source: str, table: str, columns: list[Column]) -> None:
+    for column in columns:
+        if UNPARSEABLE.fullmatch(column.type):
+            raise TongbuError(
+                f"source {source}: column `{column.name}` of table `{table}` is {column.type}, which Debezium can't read",
+                "Its connector would stop at this table: make it a text column, or don't map the table.",
+            )
 
 
 def _postgresql(source: str, dsn: str, tables: list[str]) -> tuple[list[Any], list[Any]]:

@@ -18,6 +18,7 @@ from schemas.errors import DeclarationError
 from schemas.expressions import Expression
 from streams.in_force import expand
 from streams.stages.convert import avro_kind, convertible, optional
+from streams.stages.source_types import refusal
 
 Path = tuple[str | int, ...]
 
@@ -245,7 +246,10 @@ class _Columns:
         if column is None:
             yield self._unknown(path, column_name if dot else name, table)
         elif type_ is not None and not convertible(column.type, type_):
-            message = f"column `{name}` is {column.type}, which can't become {avro_kind(type_)}"
+            why = refusal(column.type)
+            message = f"column `{name}` is {column.type}" + (
+                f": {why}" if why else f", which can't become {avro_kind(type_)}"
+            )
             yield self.mapping.error(
                 path, message, "Map another column, or translate it with `codes` or `cases`."
             )

@@ -112,7 +112,7 @@ def servers(instance: Instance, programs: Path) -> list[Service]:
         Service(
             name="connect",
             command=[
-                *_jvm(java, "768m"), "-cp", "kafka/*", "org.apache.kafka.connect.cli.ConnectDistributed",
+                *_jvm(java, "768m"), "-Duser.timezone=UTC", "-cp", "kafka/*", "org.apache.kafka.connect.cli.ConnectDistributed",
                 str(ROOT / "connectors-config/worker.properties"),
             ],
             folder=programs,

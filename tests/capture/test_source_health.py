@@ -1,0 +1,118 @@
+"""What `tongbu doctor` says of real servers, and that a lost slot or a purged binlog is never resumed silently."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import psycopg
+import pymysql
+import pytest
+from capturing import PASSWORD, SCHEMA, USER, Captured
+
+from tongbu.deploy.captured import mysql_arguments
+from tongbu.source_health import Finding, mysql, stored_offset
+
+
+def _wait(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.3)
+
+
+def _server(captured: Captured) -> list[Finding]:
+    offset = stored_offset(captured.bootstrap, captured.name)
+    with pymysql.connect(**mysql_arguments(captured.dsn)) as my, my.cursor() as cursor:
+        return list(mysql(captured.name, captured.database, cursor, offset))
+
+
+@pytest.fixture
+def with_binlog(captured: Captured) -> Captured:
+    if captured.database == "postgresql":
+        pytest.skip("MariaDB and MySQL only")
+    return captured
+
+
+def test_a_well_kept_server_has_nothing_to_mend(with_binlog: Captured) -> None:
+    with_binlog.until_now(with_binlog.end)
+    _wait(lambda: stored_offset(with_binlog.bootstrap, with_binlog.name) is not None)
+
+    assert {finding.level for finding in _server(with_binlog)} == {"ok"}
+
+
+def test_a_purged_binlog_is_a_loss_with_its_place(with_binlog: Captured) -> None:
+    _wait(lambda: stored_offset(with_binlog.bootstrap, with_binlog.name) is not None)
+    offset = stored_offset(with_binlog.bootstrap, with_binlog.name)
+    assert offset is not None
+    with pymysql.connect(**mysql_arguments(with_binlog.dsn)) as my, my.cursor() as cursor:
+        gone = offset | {"file": "binlog.000000"}
+        found = list(mysql("x", with_binlog.database, cursor, gone))
+
+    (loss,) = [finding for finding in found if finding.check == "loss"]
+    assert loss.level == "alarm"
+    assert f"binlog.000000, pos {offset['pos']}" in loss.what
+
+
+def test_rows_that_could_not_be_ordered_are_an_alarm(with_binlog: Captured) -> None:
+    if with_binlog.database != "mariadb":
+        pytest.skip("MariaDB only")
+    with_binlog.run("SET GLOBAL binlog_legacy_event_pos = 0")
+    try:
+        alarms = [each for each in _server(with_binlog) if each.level == "alarm"]
+    finally:
+        with_binlog.run("SET GLOBAL binlog_legacy_event_pos = 1")
+
+    assert [each.remedy for each in alarms] == ["Set binlog_legacy_event_pos=ON."]
+
+
+def test_the_capture_user_can_not_write(captured: Captured) -> None:
+    captured.run(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.guarded (id int PRIMARY KEY)")
+    writes = [
+        f"INSERT INTO {SCHEMA}.guarded VALUES (1)",
+        f"DELETE FROM {SCHEMA}.guarded",
+        f"CREATE TABLE {SCHEMA}.mine (id int)",
+        f"DROP TABLE {SCHEMA}.guarded",
+        f"ALTER TABLE {SCHEMA}.guarded ADD x int",
+    ]
+    for statement in writes:
+        if captured.database == "postgresql":
+            with (
+                psycopg.connect(captured.dsn, user=USER, password=PASSWORD) as pg,
+                pytest.raises(psycopg.errors.InsufficientPrivilege),
+            ):
+                pg.execute(statement)
+        else:
+            arguments = mysql_arguments(captured.dsn) | {"user": USER, "password": PASSWORD}
+            with (
+                pymysql.connect(**arguments | {"database": SCHEMA}) as my,
+                my.cursor() as cursor,
+                pytest.raises(pymysql.err.OperationalError, match="denied"),
+            ):
+                cursor.execute(statement)
+
+
+def test_a_lost_slot_stops_the_connector_and_a_reset_heals_it(captured: Captured) -> None:
+    if captured.database != "postgresql":
+        pytest.skip("PostgreSQL only")
+    captured.until_now(captured.end)
+    slot, connector = captured.settings()["slot.name"], f"/connectors/{captured.name}"
+    captured.connect.put(f"{connector}/stop").raise_for_status()
+    active = f"SELECT FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
+    _wait(lambda: not captured.select(active))
+    captured.run(
+        f"SELECT pg_drop_replication_slot('{slot}')",
+        f"CREATE TABLE {SCHEMA}.missed (id int PRIMARY KEY)",
+        f"INSERT INTO {SCHEMA}.missed VALUES (1)",
+    )
+
+    captured.connect.put(f"{connector}/resume").raise_for_status()
+    _wait(lambda: "no longer available" in captured.state())
+
+    since = captured.end
+    captured.connect.put(f"{connector}/stop").raise_for_status()
+    _wait(lambda: captured.connect.delete(f"{connector}/offsets").is_success)
+    captured.connect.put(f"{connector}/resume").raise_for_status()
+    list(captured.records(since, captured.is_snapshot_end))
+    read = [each.after for each in captured.changes(since) if each.table == f"{SCHEMA}.missed"]
+    assert read == [{"id": 1}]
