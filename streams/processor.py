@@ -14,23 +14,16 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import stamina
 import structlog
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.declarations import Source
-from schemas.errors import TongbuError
-from streams.checkpoints import Checkpoints
 from streams.errors import LaneStopped
 from streams.flight import OwnedLane
 from streams.health import STAGES
-from streams.lane import Lane
+from streams.opening import Opener, Place
 from streams.outputs import Batch, Outputs
 from streams.records import LaneRecord
-from streams.seal import Seal
 from streams.settings import REPLAY_OFFSET, Settings
-from streams.state import State
 
 log = structlog.get_logger("processor")
 
@@ -39,14 +32,6 @@ _TICK_SECONDS = 0.001
 _HEARTBEAT_SECONDS = 0.25
 #: Exit codes; whoever supervises the process starts it again, and it does again what was not finished.
 _EXIT_STALE, _EXIT_BROKEN, _EXIT_DELIVERY = 72, 73, 75
-
-
-#: Topic and partition.
-Place = tuple[str, int]
-
-
-#: The broker may be starting: asked again, with growing pauses, before the process ends and starts again.
-_patiently = stamina.retry(on=KafkaException, attempts=None, timeout=30.0)
 
 
 class _LeavingError(Exception):
@@ -58,14 +43,12 @@ class Processor:
 
     def __init__(self, settings: Settings, sources: dict[str, Source]) -> None:
         self.settings = settings
-        self.sources = sources
         self.lanes: dict[Place, OwnedLane] = {}
         self._busy = asyncio.Lock()
         self._leaving = False
         self._in_flight = asyncio.Event()
         self._alive = time.monotonic()
-        self._seal = Seal(settings.key_file)
-        self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+        self._opener = Opener(settings, sources)
         self._copying = asyncio.Lock()
         #: Gives the end of a lane log as the consumer knows it.
         self.end_of: Callable[[Place], int | None] = lambda _: None
@@ -77,60 +60,10 @@ class Processor:
 
     def open(self, places: set[Place], committed: dict[Place, int]) -> dict[Place, int]:
         """Open the states of lanes; give where to start reading each."""
-        starts = {place: self._open(place, committed.get(place, 0)) for place in places}
+        for place in places:
+            self.lanes[place] = self._opener.open(place, committed.get(place, 0))
         self._leaving = False
-        return starts
-
-    def _open(self, place: Place, committed: int) -> int:
-        topic = place[0].removeprefix(self.settings.tongbu_namespace)
-        source = topic.removeprefix("cdc.")
-        state = self._state(topic)
-        start = state.position or 0
-        topic_id = None if self.settings.tongbu_replay else self._topic_id(place[0])
-        try:
-            lane = Lane(source, self.sources[source].partition, state, self._seal, topic_id)
-        except TongbuError:
-            state.close()
-            raise
-        owned = OwnedLane(lane, state, mute_below=committed, next=start)
-        self.lanes[place] = owned
-        log.info("lane opened", source=source, start=start, committed=committed)
-        first = self._first_offset(place)
-        if first > start:
-            owned.stop(
-                f"lane {source}: records {start} to {first - 1} are needed and no longer in its log. Bring back a "
-                f"checkpoint at {first} or later to {self.settings.checkpoint_folder}, or snapshot the source again."
-            )
-        return start
-
-    def _state(self, topic: str) -> State:
-        """Open the state of a lane: the one on this disk, or the latest checkpoint where that is further."""
-        folder = self.settings.state_folder / topic
-        state = State(folder)
-        kept = self._checkpoints(topic)
-        positions = kept.positions()
-        if not positions or (state.position or 0) >= positions[-1]:
-            return state
-        state.close()
-        position = kept.restore(folder)
-        log.info("state restored from a checkpoint", topic=topic, position=position)
-        return State(folder)
-
-    def _checkpoints(self, topic: str) -> Checkpoints:
-        settings = self.settings
-        return Checkpoints(settings.checkpoint_folder, topic, settings.tongbu_checkpoints_kept)
-
-    @_patiently
-    def _first_offset(self, place: Place) -> int:
-        """Give the first offset that a lane log still has."""
-        partition = TopicPartition(*place)
-        asked = self._admin.list_offsets({partition: OffsetSpec.earliest()})
-        return int(asked[partition].result(10).offset)
-
-    @_patiently
-    def _topic_id(self, topic: str) -> str:
-        described = self._admin.describe_topics(TopicCollection([topic]))[topic].result(10)
-        return str(described.topic_id)
+        return {place: self.lanes[place].next for place in places}
 
     async def drain(self) -> None:
         """Take no more batches, and wait until those in flight are on disk: at most the delivery time-out."""
@@ -272,7 +205,7 @@ class Processor:
                 position = owned.state.position
                 if owned.stopped or position is None:
                     continue
-                kept = self._checkpoints(place[0].removeprefix(self.settings.tongbu_namespace))
+                kept = self._opener.checkpoints(place)
                 began = time.monotonic()
                 if position not in kept.positions():
                     await asyncio.to_thread(kept.make, owned.state, position)
@@ -280,7 +213,7 @@ class Processor:
                 seconds = round(time.monotonic() - began, 2)
                 source = owned.lane.source
                 log.info("checkpoint", source=source, position=position, seconds=seconds)
-                if await asyncio.to_thread(self._first_offset, place) > oldest:
+                if await asyncio.to_thread(self._opener.first_offset, place) > oldest:
                     log.warning(
                         "the lane log no longer reaches back to the oldest checkpoint: keep fewer, or keep the log longer",
                         source=source,

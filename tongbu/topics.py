@@ -25,14 +25,23 @@ _READER = {
 }
 
 
+_last: list[AdminClient] = []
+_retired: list[AdminClient] = []
+
+
 @lru_cache(maxsize=1)
 def _admin(bootstrap: str) -> AdminClient:
     """Give one client for all questions: an answer is lost with the client that asked."""
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    _last[:] = [AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})]
+    return _last[0]
 
 
 def reconnect() -> None:
     """Ask with a new client from here on: after a restart of the broker, the old one waits for the old coordinator."""
+    if _last:
+        _retired.append(
+            _last.pop()
+        )  # librdkafka crashes where a client goes while an answer is under way
     _admin.cache_clear()
 
 

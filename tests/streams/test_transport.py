@@ -289,6 +289,32 @@ def test_only_a_position_on_disk_is_committed() -> None:
     assert asyncio.run(ask()) == ([LANE], 12)
 
 
+def test_a_revoked_partition_is_drained_then_committed_then_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def revoke() -> None:
+        found = consumer(owner, {LANE}, {})
+        found.stop_flow = lambda: owner.calls.append("stop")
+        flow = SimpleNamespace(suspend=lambda: None, clear=lambda: None)
+        found.app = SimpleNamespace(lane_topics={"cdc.erp"}, flow_control=flow)
+
+        async def commit() -> None:
+            owner.calls.append("commit")
+
+        async def stock(self: Any, revoked: Any) -> None:
+            owner.calls.append("revoked")
+
+        found.commit = commit
+        monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", stock)
+        await found.on_partitions_revoked({LANE})
+        assert found.generation == -1, "what is still in the stream is stale"
+
+    owner = Owner({LANE: 12})
+    asyncio.run(revoke())
+
+    assert owner.calls == ["stop", "drain", "commit", "release", "revoked"]
+
+
 def test_records_of_a_fetch_are_stamped_with_the_seek_before_it_and_empty_ones_left_out() -> None:
     async def fetch() -> Any:
         thread = transport._FetchThread.__new__(transport._FetchThread)

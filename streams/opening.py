@@ -1,0 +1,90 @@
+"""Opening a lane: its state from this disk or from a checkpoint, and whether its log still has what comes next."""
+
+from __future__ import annotations
+
+import stamina
+import structlog
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from schemas.declarations import Source
+from schemas.errors import TongbuError
+from streams.checkpoints import Checkpoints
+from streams.flight import OwnedLane
+from streams.lane import Lane
+from streams.seal import Seal
+from streams.settings import Settings
+from streams.state import State
+
+log = structlog.get_logger("processor")
+
+#: Topic and partition.
+Place = tuple[str, int]
+
+#: The broker may be starting: asked again, with growing pauses, before the process ends and starts again.
+_patiently = stamina.retry(on=KafkaException, attempts=None, timeout=30.0)
+
+
+class Opener:
+    """Opens lanes; it may be called from another thread than the event loop's."""
+
+    def __init__(self, settings: Settings, sources: dict[str, Source]) -> None:
+        self._settings, self._sources = settings, sources
+        self._seal = Seal(settings.key_file)
+        self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+
+    def open(self, place: Place, committed: int) -> OwnedLane:
+        """Open a lane; below `committed` its outputs were delivered before. It is stopped where records are gone."""
+        topic = self._topic(place)
+        source = topic.removeprefix("cdc.")
+        state = self._state(topic)
+        start = state.position or 0
+        topic_id = None if self._settings.tongbu_replay else self._topic_id(place[0])
+        try:
+            lane = Lane(source, self._sources[source].partition, state, self._seal, topic_id)
+        except TongbuError:
+            state.close()
+            raise
+        owned = OwnedLane(lane, state, mute_below=committed, next=start)
+        log.info("lane opened", source=source, start=start, committed=committed)
+        first = self.first_offset(place)
+        if first > start:
+            owned.stop(
+                f"lane {source}: records {start} to {first - 1} are needed and no longer in its log. Bring back a "
+                f"checkpoint at {first} or later to {self._settings.checkpoint_folder}, or snapshot the source again."
+            )
+        return owned
+
+    def checkpoints(self, place: Place) -> Checkpoints:
+        """Give the checkpoints of a lane."""
+        settings = self._settings
+        kept = settings.tongbu_checkpoints_kept
+        return Checkpoints(settings.checkpoint_folder, self._topic(place), kept)
+
+    @_patiently
+    def first_offset(self, place: Place) -> int:
+        """Give the first offset that a lane log still has."""
+        partition = TopicPartition(*place)
+        asked = self._admin.list_offsets({partition: OffsetSpec.earliest()})
+        return int(asked[partition].result(10).offset)
+
+    @_patiently
+    def _topic_id(self, topic: str) -> str:
+        described = self._admin.describe_topics(TopicCollection([topic]))[topic].result(10)
+        return str(described.topic_id)
+
+    def _topic(self, place: Place) -> str:
+        return place[0].removeprefix(self._settings.tongbu_namespace)
+
+    def _state(self, topic: str) -> State:
+        """Open the state of a lane: the one on this disk, or the latest checkpoint where that is further."""
+        folder = self._settings.state_folder / topic
+        state = State(folder)
+        kept = self.checkpoints((topic, 0))
+        positions = kept.positions()
+        if not positions or (state.position or 0) >= positions[-1]:
+            return state
+        state.close()
+        position = kept.restore(folder)
+        log.info("state restored from a checkpoint", topic=topic, position=position)
+        return State(folder)
