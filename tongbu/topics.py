@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
@@ -25,24 +24,26 @@ _READER = {
 }
 
 
-_last: list[AdminClient] = []
-_retired: list[AdminClient] = []
+#: By broker; the last one is asked. The others stay: librdkafka crashes where a client goes with a question open.
+_clients: dict[str, list[AdminClient]] = {}
 
 
-@lru_cache(maxsize=1)
 def _admin(bootstrap: str) -> AdminClient:
     """Give one client for all questions: an answer is lost with the client that asked."""
-    _last[:] = [AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})]
-    return _last[0]
+    clients = _clients.setdefault(bootstrap, [])
+    if not clients:
+        clients.append(_client(bootstrap))
+    return clients[-1]
+
+
+def _client(bootstrap: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
 
 
 def reconnect() -> None:
-    """Ask with a new client from here on: after a restart of the broker, the old one waits for the old coordinator."""
-    if _last:
-        _retired.append(
-            _last.pop()
-        )  # librdkafka crashes where a client goes while an answer is under way
-    _admin.cache_clear()
+    """Ask with new clients from here on: after a restart of the broker, the old ones wait for the old coordinator."""
+    for bootstrap, clients in _clients.items():
+        clients.append(_client(bootstrap))
 
 
 def partitions(bootstrap: str, topic: str) -> list[int]:
