@@ -133,7 +133,7 @@ class Assembler:
             raise LaneStopped(
                 f"transaction {end.transaction} ends at log place {end.place}, below the last one "
                 f"({self.last_place}): this is another incarnation of the source server",
-                "If the server was replaced or restored on purpose, append an `incarnation` record.",
+                "A replaced or restored server is announced before its connector reads it: `tongbu incarnation`.",
             )
         self.last_place = max(self.last_place, end.place)
         return self._close(end.transaction, end.identity, opened)

@@ -10,6 +10,7 @@ from rich.console import Console
 from schemas.errors import TongbuError
 from tongbu import commands, dlq, doctor, run
 from tongbu.deploy import commands as deploy
+from tongbu.drift import drift
 from tongbu.resync import resync
 from tongbu.stack import commands as stack
 from tongbu.tail import tail
@@ -30,8 +31,10 @@ app.command("load")(world.load)
 app.command("plan")(deploy.plan)
 app.command("apply")(deploy.apply)
 app.command("republish")(deploy.republish)
+app.command("incarnation")(deploy.incarnation)
 app.command("resync")(resync)
 app.command("doctor")(doctor.doctor)
+app.command("drift")(drift)
 app.command("tail")(tail)
 app.command("reconcile")(commands.reconcile)
 app.command("checksum")(commands.checksum)

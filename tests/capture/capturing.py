@@ -25,7 +25,7 @@ from tongbu.deploy.deployment import CONNECTORS
 SCHEMA = "capture"
 USER, PASSWORD = "capture_reader", "read-only"
 #: The shipped connector that each kind of database is captured with.
-SHIPPED = {"postgresql": "erp.json", "mariadb": "oa.json", "mysql": "oa.json"}
+SHIPPED = {"postgresql": "erp.json", "mariadb": "oa.json", "mysql": "mysql-example.json"}
 SECONDS = 90
 
 
@@ -163,13 +163,12 @@ class Captured:
         if self.database == "postgresql":
             slot = self.name.replace("-", "_")
             return settings | {"database.dbname": "capture", "slot.name": slot}
-        settings |= {
+        if self.database == "mysql":  # the local stack's server has no certificate
+            settings["database.ssl.mode"] = "disabled"
+        return settings | {
             "database.include.list": SCHEMA,
             "schema.history.internal.kafka.topic": f"_schema_history.{self.name}",
         }
-        if self.database == "mysql":
-            settings |= MYSQL
-        return settings
 
     def prepare(self) -> None:
         """Make database, reader and topic."""
@@ -223,7 +222,10 @@ class Captured:
         assert state in ("RUNNING", "starting", "UNASSIGNED", "RESTARTING"), state
 
     def state(self) -> str:
-        answer = self.connect.get(f"/connectors/{self.name}/status")
+        try:
+            answer = self.connect.get(f"/connectors/{self.name}/status")
+        except httpx.TransportError:  # the worker starts
+            return "starting"
         if answer.is_error:
             return "starting"
         tasks = answer.json()["tasks"]
@@ -232,14 +234,6 @@ class Captured:
         if tasks[0]["state"] == "FAILED":
             return str(tasks[0]["trace"])
         return str(tasks[0]["state"])
-
-
-MYSQL = {
-    "connector.class": "io.debezium.connector.mysql.MySqlConnector",
-    "database.server.id": "18472",
-    "database.ssl.mode": "disabled",
-    "driver.allowPublicKeyRetrieval": "true",
-}
 
 
 def _prepare_postgresql(captured: Captured) -> None:

@@ -38,21 +38,23 @@ class Store(dict[bytes, Any]):
         return list(self.iterate(prefix, after))[:limit]
 
 
-def transactions(records: Iterable[LaneRecord]) -> list[SourceTransaction]:
-    """Assemble what capture sent; empty transactions are left out."""
-    assembler, whole = Assembler(), []
+def assemble(records: Iterable[LaneRecord]) -> tuple[list[SourceTransaction], int, list[str]]:
+    """Assemble what capture sent: transactions that are not empty, the count of repeats, and what is lost."""
+    assembler, whole, repeats, lost = Assembler(), [], 0, []
     for record in records:
         event = decode(record)
         if event is None or isinstance(event, SnapshotCompleted):
             continue
         closed = assembler.feed(event)
-        if closed is not None and closed.transaction is not None:
-            changes = [
-                each for each in closed.transaction.changes if not each.table.endswith(".mark")
-            ]
-            if changes:
-                whole.append(SourceTransaction(closed.transaction.id, changes, None))
-    return whole
+        if closed is None:
+            continue
+        repeats += closed.repeat
+        lost += closed.lost
+        found = closed.transaction.changes if closed.transaction is not None else ()
+        changes = [each for each in found if not each.table.endswith(".mark")]
+        if closed.transaction is not None and changes:
+            whole.append(SourceTransaction(closed.transaction.id, changes, None))
+    return whole, repeats, lost
 
 
 class Watched:
@@ -70,7 +72,7 @@ class Watched:
         """Take what was captured since the last call into the images; give its transactions."""
         records = self.captured.until_now(self.since)
         self.since = self.captured.end
-        found = transactions(records)
+        found, _, _ = assemble(records)
         for transaction in found:
             for change in transaction.changes:
                 if change.table == self.name:

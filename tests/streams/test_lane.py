@@ -249,6 +249,18 @@ def test_an_unknown_transaction_below_the_last_log_place_stops_the_lane(reader: 
         reader.run(log)
 
 
+def test_an_incarnation_that_stands_before_them_lets_log_places_start_anew(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    log.control(control.Incarnation(source="erp", reason="restored from a backup"))
+    log.lsn = 10
+    order(log)
+
+    reader.run(log)
+
+    assert reader.lane.counters.transactions == 2
+
+
 def test_a_record_that_cannot_be_mapped_is_a_dead_letter_and_its_neighbours_go_on(
     reader: Reader,
 ) -> None:

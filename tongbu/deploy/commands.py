@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from schemas import released
-from schemas.control import Republish
+from schemas.control import Incarnation, Republish
 from schemas.errors import TongbuError
 from tongbu.deploy import captured, check, connectors, fills, lanes, schemas, targets, topics
 from tongbu.deploy.deployment import Change, Deployment
@@ -160,6 +160,26 @@ def republish(
         fill = f"republish-{uuid.uuid4().hex[:12]}"
         lanes.append(subject, Republish(source=source, entity=entity, fill=fill, ids=ids))
         typer.echo(f"{source}: {entity} is being published again ({fill})")
+
+
+def incarnation(
+    source: Annotated[str, typer.Argument(help="The source whose server was replaced, e.g. erp.")],
+    reason: Annotated[str, typer.Option(help="Why; it stays in the lane log.")],
+    instance: InstanceName = "default",
+    namespace: NamespaceOption = "",
+) -> None:
+    """
+    Say that a source's server was replaced or restored on purpose, so that its log places may start anew.
+
+    Without it a lane stops at a log place below the last one. It counts from where it stands in the lane log: stop
+    the connector, run this, then let it read the new server. What the old server committed last may be missing in the
+    new one: compare with `tongbu reconcile` afterwards.
+    """
+    subject = deployment(instance, namespace)
+    if source not in subject.sources:
+        raise TongbuError(f"there is no source `{source}`", f"Known: {', '.join(subject.sources)}.")
+    lanes.append(subject, Incarnation(source=source, reason=reason))
+    typer.echo(f"{source}: log places may start anew ({reason})")
 
 
 def _show(console: Console, change: Change) -> None:
