@@ -33,6 +33,7 @@ _COUNTERS = {
     "changes": "Row changes read.",
     "transactions": "Source transactions processed.",
     "repeats": "Transactions that capture had sent before.",
+    "unchanged": "Updates of rows that changed nothing; they end here.",
     "published": "Canonical records published.",
     "dead_letters": "Dead letters written.",
 }

@@ -48,6 +48,7 @@ class Counters:
     changes: int = 0
     transactions: int = 0
     repeats: int = 0
+    unchanged: int = 0
     published: int = 0
     dead_letters: int = 0
 
@@ -166,6 +167,7 @@ class Lane:
         for letter in turn.letters:
             yield dead_letter(letter, moment, turn.in_force)
         self.counters.published += len(message.records)
+        self.counters.unchanged += turn.unchanged
         for letter in turn.letters:
             self.counters.dead_letters += letter.state == "open"
             if letter.entity_id is not None:

@@ -41,6 +41,8 @@ class Turn:
         self.seal = seal
         self.message = Message(store.spool())
         self.letters: list[Letter] = []
+        #: Updates of rows that changed nothing.
+        self.unchanged = 0
         self.withheld = Withheld(moment, store, seal, self.message, self.letters)
 
     def transaction(self, changes: Iterable[Change]) -> Iterator[None]:
@@ -135,7 +137,12 @@ class Turn:
             repair(change, wanted)
         placeholder = self.in_force.placeholder
         try:
-            yield from image.resolve(change, table, placeholder, self.store)
+            if change.operation == "u":
+                found = list(image.resolve(change, table, placeholder, self.store))
+                self.unchanged += not found
+                yield from found
+            else:
+                yield from image.resolve(change, table, placeholder, self.store)
         except RecordError as error:
             broken = image.resolve_broken(change, table, placeholder, error.code, self.store)
             if broken is None:

@@ -71,13 +71,14 @@ def test_scalar_fields_that_changed_carry_their_previous_value(reader: Reader) -
     assert record["meta"]["previous"] == {"status": "draft"}
 
 
-def test_an_update_that_changes_nothing_makes_no_message(reader: Reader) -> None:
+def test_an_update_that_changes_nothing_makes_no_message_and_is_counted(reader: Reader) -> None:
     log = Log().start()
     order(log)
     reader.run(log)
     log.transaction(("u", "head", head()))
 
     assert reader.run(log) == []
+    assert reader.lane.counters.unchanged == 1
 
 
 def test_an_unchanged_large_value_is_completed_from_the_image(reader: Reader) -> None:
