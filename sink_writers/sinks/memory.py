@@ -177,9 +177,9 @@ class MemorySink:
             inside = chunk.after < id_ and (chunk.last or id_ <= chunk.to)
             mine = name == table.name and id_.startswith(f"{message.source}:")
             if mine and inside and id_ not in brought | named:
-                self._remove(
-                    Entry(Record(table.topic, id_, "delete", message.lane_offset, b""), table, {})
-                )
+                gone = Record(table.topic, id_, "delete", message.lane_offset, b"")
+                if not self._remove(Entry(gone, table, {})):
+                    self._put_aside(gone, "others refer to it")
 
     def _put_aside(self, record: Record, reason: str) -> None:
         key = self._rows.root(record).name, record.key

@@ -158,16 +158,15 @@ class RelationalSink:
 
     def _put_messages(self, cursor: Any, place: Place, messages: list[Message]) -> None:
         """Put the net effect; where the target refuses that, smaller stretches, down to one record."""
+        left = self._left_over(cursor, messages[0]) if fills.is_fill(messages[0]) else []
 
         def put(some: Sequence[Message]) -> None:
             entries = self._entries(cursor, place, self._rows.net(some))
-            if len(some) == 1 and fills.is_fill(some[0]):
-                entries += self._left_over(cursor, some[0])
-            self._put(cursor, place, entries)
+            self._put(cursor, place, [*entries, *left])
 
         def one_by_one(message: Message, _: Refused) -> None:
             entries = self._entries(cursor, place, self._rows.net([message]))
-            self._put_apart(cursor, place, entries)
+            self._put_apart(cursor, place, [*entries, *left])
 
         divide(messages, put, one_by_one)
 

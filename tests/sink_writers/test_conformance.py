@@ -438,6 +438,24 @@ def test_what_a_fill_finds_left_over_is_fenced(target, world):
     assert customers(target) == []
 
 
+def test_what_is_left_over_but_still_referred_to_goes_when_it_can(target, world):
+    target.apply(
+        world.message(
+            *(world.customer(f"erp:c{number}", 1) for number in (1, 2)),
+            world.order("erp:o1", 1, customer_id="erp:c1"),
+        )
+    )
+    target.begin_fill("f1")
+    target.apply(world.chunk("f1", 7, world.customer("erp:c3", 7, "snapshot"), last=True))
+    assert [id_ for id_, _ in customers(target)] == ["erp:c1", "erp:c3"]
+    assert target.set_aside() == {"erp:c1": 7}
+    target.apply(world.message(world.order("erp:o1", 8, "delete")))
+    target.tend()
+
+    assert customers(target) == [("erp:c3", 7)]
+    assert target.fill() == ("f1", "", True)
+
+
 # -- transactions too large for memory
 
 
