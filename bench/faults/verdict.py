@@ -137,7 +137,8 @@ def _compare(name: str, expected: list[Record], found: list[Record], verdict: Ve
 
 def _compare_order(expected: list[Record], found: list[Record], verdict: Verdict) -> None:
     """Messages must come in commit order; a reader drops repeats."""
-    came = [each for each in dict.fromkeys(found) if each in set(expected)]
+    known = set(expected)
+    came = [each for each in dict.fromkeys(found) if each in known]
     if came != expected:
         wrong = sum(a != b for a, b in zip(came, expected, strict=False))
         verdict.mismatched += wrong

@@ -165,10 +165,14 @@ class Captured:
             return settings | {"database.dbname": "capture", "slot.name": slot}
         if self.database == "mysql":  # the local stack's server has no certificate
             settings["database.ssl.mode"] = "disabled"
-        return settings | {
-            "database.include.list": SCHEMA,
-            "schema.history.internal.kafka.topic": f"_schema_history.{self.name}",
-        }
+        return (
+            settings
+            | {
+                "database.server.id": "28471",  # not that of the demo's connector: the server would drop one of both
+                "database.include.list": SCHEMA,
+                "schema.history.internal.kafka.topic": f"_schema_history.{self.name}",
+            }
+        )
 
     def prepare(self) -> None:
         """Make database, reader and topic."""

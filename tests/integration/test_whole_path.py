@@ -32,6 +32,7 @@ from tongbu.deploy import commands as deploy
 from tongbu.deploy import fills
 from tongbu.deploy.captured import mysql_arguments
 from tongbu.deploy.deployment import Deployment
+from tongbu.drift import differences
 from tongbu.instance import ROOT, Instance, run_folder
 from tongbu.progress import Steps
 from tongbu.stack import lifecycle
@@ -142,6 +143,22 @@ def test_the_doctor_finds_deployed_sources_well(world: World) -> None:
 
     assert [each for each in findings if each.level != "ok"] == []
     assert {each.source for each in findings} == {"erp", "oa"}
+
+
+def test_drift_names_a_new_column_and_one_that_a_mapping_misses(world: World) -> None:
+    deployment = Deployment(world.environment)
+    assert list(differences(deployment)) == []
+    with psycopg.connect(world.environment["ERP_DSN"], autocommit=True) as erp:
+        erp.execute('ALTER TABLE "Inventory" ADD "cInvExtra" text')
+        erp.execute('ALTER TABLE "Inventory" RENAME "cInvName" TO "cInvTitle"')
+        try:
+            found = list(differences(deployment))
+        finally:
+            erp.execute('ALTER TABLE "Inventory" RENAME "cInvTitle" TO "cInvName"')
+            erp.execute('ALTER TABLE "Inventory" DROP "cInvExtra"')
+
+    assert any("`cInvExtra` (text) is new" in each.what and not each.breaks for each in found)
+    assert any("has no column `cInvName`" in each.what and each.breaks for each in found)
 
 
 def test_kill_9_of_processor_and_sinks_in_mid_load_loses_and_doubles_nothing(world: World) -> None:
