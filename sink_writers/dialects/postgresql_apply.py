@@ -9,8 +9,8 @@ argument is
      "<table>": [rows], "<child table>": [rows], "<table>~": [{"from", "to"}], "<table>-": [{"id", "version"}]}
 
 Only a row whose version is above the stored one, and above a fence, is taken; the children of a taken row
-become exactly what came with it, and rows that are equal already are not written. Foreign keys between entities are
-checked at the end, so that no order of rows matters: a table may refer to itself, two tables to each other.
+become exactly what came with it, and rows that are equal already are not written. What is deferrable (foreign keys
+between entities, and what the target's owner added) is checked at the end, so that no order of rows matters.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def apply_function(binding: str, schema: str, tables: list[TargetTable]) -> tupl
     writer = _Writer(schema, tables)
     steps = [
         writer.move(),
-        *writer.check("deferred"),
+        "  set constraints all deferred;",
         *(writer.put(root) for root in roots),
         *writer.follow(),
         *(writer.remove(root) for root in reversed(roots)),
-        *writer.check("immediate"),
+        "  set constraints all immediate;",
     ]
     body = "\n".join(steps)
     name = f"tongbu_apply_{binding}_{hashlib.sha256(body.encode()).hexdigest()[:8]}"
@@ -98,11 +98,6 @@ class _Writer:
       on conflict ({owner}, {key}) {changed};
     delete from {self._name(child)} t where t.{owner} in (select unnest(taken)) and not exists (
       select from {_rows(child.name, keys)} where x.{owner} = t.{owner} and x.{key} = t.{key});"""
-
-    def check(self, when: str) -> list[str]:
-        """Check foreign keys between entities now, or at the end; nothing where there are none."""
-        refers = any(table.references for table in self._tables)
-        return [f"  set constraints all {when};"] if refers else []
 
     def follow(self) -> list[str]:
         """Let the rows that refer to an id that has moved follow it."""

@@ -66,6 +66,25 @@ def test_a_unique_value_of_another_row_is_never_overwritten(unique, world):
     assert unique.set_aside() == {}
 
 
+def test_a_constraint_that_is_checked_at_commit_sets_one_record_aside(database, world):
+    if database.spec.kind != "postgresql":
+        pytest.skip("only PostgreSQL has constraints that are checked at commit")
+    table = database.own("customer")
+    database.query(
+        f"alter table {table} add constraint u unique (name) deferrable initially deferred"
+    )
+    database.apply(
+        world.message(world.customer("c1", 1, name="a"), world.customer("c2", 1, name="b"))
+    )
+    database.apply(
+        world.message(world.customer("c1", 2, name="b"), world.customer("c2", 2, name="a"))
+    )
+    database.apply(world.message(world.customer("c1", 3, name="a"), world.customer("c3", 3)))
+
+    assert names(database) == {"c1": "b", "c2": "a", "c3": None}
+    assert database.set_aside() == {"c1": 3}
+
+
 def test_reasons_name_the_trouble_and_never_a_value(unique, world):
     unique.apply(world.message(world.customer("c1", 1, name="secret")))
     unique.apply(world.message(world.customer("c2", 2, name="secret")))
