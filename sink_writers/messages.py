@@ -105,10 +105,22 @@ class Assembler:
         `next_offset` then is where reading must begin again to miss nothing; `lane_offset` the last whole one.
         Nothing has changed where decoding raises.
         """
-        part = self._decoder.decode(raw.value)
+        part = self._part(raw)
         message = self._add(part, raw) if self._is_new(part) else None
         self.next_offset = self._parts_begin if self._first else raw.offset + 1
         return message
+
+    def _part(self, raw: Raw) -> dict[str, Any]:
+        try:
+            return self._decoder.decode(raw.value)
+        except TongbuError:
+            raise
+        except Exception as error:
+            raise TongbuError(
+                f"partition {raw.partition}, offset {raw.offset}: no transaction message: {type(error).__name__}",
+                "Only the processor may write to this topic. Take away the other writer, make the topic anew "
+                "(`tongbu apply`) and fill the target again (`tongbu resync`).",
+            ) from error
 
     def _is_new(self, part: dict[str, Any]) -> bool:
         at = (part["lane_offset"], part["part"])

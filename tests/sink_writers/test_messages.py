@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.codec import encode
@@ -95,6 +97,14 @@ def test_a_missing_part_stops_the_binding(world, raw):
 
     with pytest.raises(TongbuError, match="offset 1: lane offset 7 of erp lacks a part"):
         assembler.add(raw(1, 8, 1, 1))
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"\0\0\0\0\x63\xff\xff"])
+def test_a_record_that_is_no_message_stops_the_binding_by_name(world, raw, value):
+    damaged = replace(raw(4, 7), value=value)
+
+    with pytest.raises(TongbuError, match="partition 0, offset 4: no transaction message"):
+        Assembler(world.decoder, 0, 0).add(damaged)
 
 
 def test_the_highest_version_counts_and_of_equal_ones_the_later(world):
