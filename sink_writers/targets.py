@@ -194,6 +194,8 @@ def _references(target: Any, connection: Any, found: list[TargetTable]) -> list[
 
 def _check(target: Any, connection: Any, there: list[TargetTable]) -> None:
     """Refuse tables that are there, perhaps somebody else's, and can't be written as the binding wants."""
+    if not there:
+        return
     required, unique = target.required(connection), target.unique_keys(connection)
     for table in there:
         ours = {column.name for column in table.columns}

@@ -10,6 +10,7 @@ import pytest
 from schemas.catalog import Catalog
 from schemas.errors import ServiceUnavailable, TongbuError
 from sink_writers import targets
+from sink_writers.bindings import load
 from sink_writers.sink import Position, TryLater
 
 pytestmark = pytest.mark.integration
@@ -169,3 +170,13 @@ def test_a_refused_login_is_for_a_person(database):
     with pytest.raises(TongbuError, match="Check user and password") as refused:
         targets.dialect(spec).connect()
     assert not isinstance(refused.value, ServiceUnavailable)
+
+
+def test_the_tables_of_an_effects_binding_are_planned_too(stack, monkeypatch):
+    for name in ("HUB_DSN", "WEBHOOK_URL", "WEBHOOK_SECRET"):
+        monkeypatch.setenv(name, stack[name])
+    binding = load("order-events")
+    catalog = Catalog.load()
+    targets.apply(binding, targets.plan(binding, catalog))
+
+    assert targets.plan(binding, catalog) == []
