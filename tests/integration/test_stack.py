@@ -36,7 +36,7 @@ def instance(stack_instance: Instance) -> Iterator[Instance]:
 
 def _up(instance: Instance) -> None:
     with Progress(Console(stderr=True)) as progress:
-        lifecycle.up(instance, progress, with_pipeline=False)
+        lifecycle.up(instance, progress, with_pipeline=False, extras=["mysql"])
 
 
 def _states(instance: Instance) -> dict[str, State]:
