@@ -138,7 +138,10 @@ class Victim:
             "parity": parity.as_json(),
             "effects": effects(self._approved(), self._received()),
             "stuck": sum(r.recovery_s is None for r in rounds) + (not quiet),
-            "recovery_s_max": max((r.recovery_s or STUCK_SECONDS for r in rounds), default=0.0),
+            "recovery_s_max": max(
+                (STUCK_SECONDS if r.recovery_s is None else r.recovery_s for r in rounds),
+                default=0.0,
+            ),
             "late": [asdict(each) for each in late],
             "faults": [asdict(each) for each in rounds],
         }
