@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from schemas.errors import TongbuError
 from tongbu.instance import Instance
@@ -71,11 +71,11 @@ class Supervisor:
         self._await_socket()
 
     def start_process(self, name: str) -> None:
-        """Start a service unless it runs."""
+        """Start a service unless it runs; one that dies before supervisord has answered is started again by it."""
         try:
             self.rpc.startProcess(name, False)
         except xmlrpc.client.Fault as fault:
-            if "ALREADY_STARTED" not in fault.faultString:
+            if fault.faultCode not in (Faults.ALREADY_STARTED, Faults.SPAWN_ERROR):
                 raise
 
     def processes(self) -> dict[str, dict[str, Any]]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import time
+import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from rich.console import Console
+from supervisor.xmlrpc import Faults
 
 from schemas.errors import ServiceUnavailable, TongbuError
 from tongbu.instance import Instance
@@ -95,6 +98,17 @@ def test_a_changed_service_is_started_anew_and_the_others_stay(supervisor: Super
     assert after["kept"] == before["kept"]
     assert after["changed"] != before["changed"]
     assert after["added"]
+
+
+def test_a_service_that_is_dead_before_supervisord_answers_is_left_to_it(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(*_: object) -> None:
+        raise xmlrpc.client.Fault(Faults.SPAWN_ERROR, "SPAWN_ERROR: broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Supervisor, "rpc", SimpleNamespace(startProcess=answer))
+        supervisor.start_process("broken")
 
 
 def test_a_port_of_another_program_is_named(supervisor: Supervisor) -> None:
