@@ -33,7 +33,17 @@ sources: [erp]
 entities:
   sales_order: {{children: {{lines: {{table: sales_order_line, key: line_no}}}}}}
 """
-PROCESS = "import sys; from pathlib import Path; from sink_writers.runner import run; run(sys.argv[1], Path(sys.argv[2]))"
+#: A sink writer as the command line runs it: what a person must act on is one message.
+PROCESS = """
+import sys
+from pathlib import Path
+from schemas.errors import TongbuError
+from sink_writers.runner import run
+try:
+    run(sys.argv[1], Path(sys.argv[2]))
+except TongbuError as error:
+    sys.exit(f"error: {error}")
+"""
 
 
 def named_types(node: Any) -> dict[str, Any]:
