@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,8 +162,3 @@ def _check_last(found: list[Record], verdict: Verdict) -> None:
 def _meta(value: dict[str, Any]) -> dict[str, Any]:
     meta: dict[str, Any] = value["meta"]
     return meta
-
-
-def forget(folder: Path) -> None:
-    """Remove what a run has left."""
-    shutil.rmtree(folder, ignore_errors=True)
