@@ -137,15 +137,20 @@ TestLargeBatchesAgainstAModel = WithLargeBatches.TestCase
 TestLargeBatchesAgainstAModel.settings = TestStateAgainstAModel.settings
 
 
-def test_a_large_batch_whose_write_is_interrupted_is_whole_after_the_restart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _with_a_large_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> State:
     monkeypatch.setattr(states, "SET_DOWN_WRITES", 10)
-    state = State(tmp_path)
+    state = State(folder)
     state.put(b"k000", "old")
     state.commit(1)
     for number in range(35):
         state.put(b"k%03d" % number, number)
+    return state
+
+
+def test_a_large_batch_whose_write_is_interrupted_is_whole_after_the_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = _with_a_large_batch(tmp_path, monkeypatch)
     monkeypatch.setattr(State, "_move", lambda self: None)
     state.write(state.seal(2))
     state.close()
@@ -159,12 +164,7 @@ def test_a_large_batch_whose_write_is_interrupted_is_whole_after_the_restart(
 def test_a_large_batch_that_was_never_written_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(states, "SET_DOWN_WRITES", 10)
-    state = State(tmp_path)
-    state.put(b"k000", "old")
-    state.commit(1)
-    for number in range(35):
-        state.put(b"k%03d" % number, number)
+    state = _with_a_large_batch(tmp_path, monkeypatch)
     state.close()
 
     again = State(tmp_path)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tongbu.instance import HOST, ROOT, Instance
 from tongbu.stack import health
@@ -40,6 +41,26 @@ class Service:
     extra: bool = False
 
 
+def _mysql_family(
+    name: str, server: str, programs: Path, home: Path, port: int, **options: Any
+) -> Service:
+    """Return MariaDB or MySQL: they take the same options on their command lines."""
+    base = f"{programs}/{name}"
+    return Service(
+        name=name,
+        command=[
+            f"{base}/bin/{server}", f"--defaults-file={home}/{name}.cnf", f"--basedir={base}",
+            f"--lc-messages-dir={base}/share", f"--datadir={home}/data", f"--port={port}",
+            f"--tmpdir={home}", f"--socket={home}/data/{name}.sock",
+            f"--pid-file={home}/data/{name}.pid",
+        ],
+        folder=home,
+        port=port,
+        drops_root=True,
+        **options,
+    )  # fmt: skip
+
+
 def servers(instance: Instance, programs: Path) -> list[Service]:
     """Return the databases, the broker, the registry and Connect."""
     ports = instance.ports
@@ -60,32 +81,14 @@ def servers(instance: Instance, programs: Path) -> list[Service]:
             stop_signal="INT",  # does not wait for clients to leave
             drops_root=True,
         ),
-        Service(
-            name="mariadb",
-            command=[
-                f"{programs}/mariadb/bin/mariadbd", f"--defaults-file={mariadb}/mariadb.cnf",
-                f"--basedir={programs}/mariadb", f"--lc-messages-dir={programs}/mariadb/share",
-                f"--datadir={mariadb}/data", f"--port={ports.mariadb}", f"--tmpdir={mariadb}",
-                f"--socket={mariadb}/data/mariadb.sock", f"--pid-file={mariadb}/data/mariadb.pid",
-            ],
-            folder=mariadb,
+        _mysql_family(
+            "mariadb", "mariadbd", programs, mariadb, ports.mariadb,
             ready=partial(health.mariadb, instance.mariadb_admin_dsn()),
-            port=ports.mariadb,
-            drops_root=True,
         ),
-        Service(
-            name="mysql",
-            command=[
-                f"{programs}/mysql/bin/mysqld", f"--defaults-file={mysql}/mysql.cnf",
-                f"--basedir={programs}/mysql", f"--lc-messages-dir={programs}/mysql/share",
-                f"--datadir={mysql}/data", f"--port={ports.mysql}", f"--tmpdir={mysql}",
-                f"--socket={mysql}/data/mysql.sock", f"--pid-file={mysql}/data/mysql.pid",
-            ],
-            folder=mysql,
-            environment={"LD_LIBRARY_PATH": f"{programs}/mysql/lib"},
+        _mysql_family(
+            "mysql", "mysqld", programs, mysql, ports.mysql,
             ready=partial(health.mariadb, instance.mysql_admin_dsn()),
-            port=ports.mysql,
-            drops_root=True,
+            environment={"LD_LIBRARY_PATH": f"{programs}/mysql/lib"},
             extra=True,
         ),
         Service(
