@@ -24,10 +24,8 @@ purge: $(READY) ## The same, and remove the instance's folder with all data
 ##@ Try it hard
 bench: $(READY) ## FULL=1: side by side with Debezium's JDBC sink: latency, backlog, CPU, memory
 	@$(BIN)/python -m bench run $(if $(FULL),--full)
-faults: $(READY) ## ROUNDS=n: kill, freeze and stop processes under load, then compare with a clean run
-	@$(BIN)/python -m bench.faults $(if $(ROUNDS),--rounds $(ROUNDS))
-harm: $(READY) ## ROUNDS=n SEED=n: kill and freeze every process of a whole stack, then compare rows and effects
-	@$(BIN)/python -m bench harm $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
+faults: $(READY) ## ROUNDS=n SEED=n: harm to processes, networks, disks, clocks and data under load; then every row and effect compared
+	@$(BIN)/python -m bench faults $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 soak: $(READY) ## HOURS=n: business for hours; memory, handles, state and topics over time
 	@$(BIN)/python -m bench soak $(if $(HOURS),--hours $(HOURS))
 
@@ -63,4 +61,4 @@ $(READY): requirements.lock requirements-jdk.lock pyproject.toml docker/native/b
 	@docker/native/bootstrap
 	@touch $@
 
-.PHONY: demo up apply status down purge bench faults harm soak record replay setup lint format check test lock help
+.PHONY: demo up apply status down purge bench faults soak record replay setup lint format check test lock help

@@ -40,26 +40,32 @@ def run(
 
 
 @app.command()
-def harm(
-    rounds: Annotated[int, typer.Option(min=1, help="How many faults.")] = 20,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same faults.")] = 1,
-    only: Annotated[list[str] | None, typer.Option(help="Only these services.")] = None,
+def faults(
+    rounds: Annotated[int, typer.Option(min=1, help="How many faults, in all.")] = 24,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same faults and rows.")] = 1,
+    part: Annotated[str, typer.Option(help="Only `stack` or only `processor`.")] = "",
+    kind: Annotated[list[str] | None, typer.Option(help="Only these kinds of fault.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Only on these targets.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
     instance: Annotated[str, typer.Option(help="The instance to do harm to.")] = "harm",
 ) -> None:
     """
-    Kill and freeze every process of a whole stack under load; then compare every row and every effect.
+    Do harm under load, round by round; then compare every row and every effect, and every byte of the processor's.
 
-    Example: python -m bench harm --rounds 20 --seed 7
+    Three quarters of the rounds are a whole stack's, with processes, networks, disks, clocks and data harmed; the others
+    are the processor's alone, whose outputs and state are compared with those of a clean run.
+
+    Example: python -m bench faults --rounds 100 --seed 7
     """
-    from bench.harm_run import do_harm
+    from bench.all_faults import Wanted, perform
 
-    do_harm(instance, rounds, seed, only or [], keep=keep)
+    perform(Wanted(rounds, seed, part, tuple(kind or ()), tuple(target or ())), instance, keep=keep)
 
 
 @app.command()
 def soak(
     hours: Annotated[float, typer.Option(min=0.05, help="How long.")] = 1.0,
+    rate: Annotated[float, typer.Option(min=1, help="Business transactions per second.")] = 40.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
     instance: Annotated[str, typer.Option(help="The instance to run on.")] = "soak",
 ) -> None:
@@ -68,9 +74,9 @@ def soak(
 
     Example: python -m bench soak --hours 8
     """
-    from bench.harm_run import do_soak
+    from bench.soak_run import do_soak
 
-    do_soak(instance, hours, keep=keep)
+    do_soak(instance, hours, rate, keep=keep)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from schemas.errors import TongbuError
 from tongbu.instance import ROOT, Instance
 
 _SAMPLES = 60
+_BLOCK = 512
 
 
 def play(
@@ -73,9 +75,9 @@ def sample(instance: Instance) -> dict[str, Any]:
     }
 
 
-def growth(samples: list[dict[str, Any]]) -> dict[str, float]:
+def growth(samples: list[dict[str, Any]], what: str) -> dict[str, float]:
     """
-    Give what each role's memory grew by in MiB per hour, by the medians of the second and the last quarter.
+    Give what each role's memory (`memory_mib`) or `files` grew by per hour, by the medians of the second and the last quarter.
 
     The first quarter is left out: caches fill. Empty for fewer than eight samples.
     """
@@ -84,20 +86,25 @@ def growth(samples: list[dict[str, Any]]) -> dict[str, float]:
         return {}
     early, late = samples[quarter : 2 * quarter], samples[-quarter:]
     hours = (late[0]["minutes"] - early[0]["minutes"]) / 60
-    roles = early[0]["memory_mib"].keys() & late[0]["memory_mib"].keys()
+    roles = early[0][what].keys() & late[0][what].keys()
     return {
-        role: round((_middle(late, role) - _middle(early, role)) / hours, 1)
+        role: round((_middle(late, what, role) - _middle(early, what, role)) / hours, 1)
         for role in sorted(roles)
     }
 
 
-def _middle(samples: list[dict[str, Any]], role: str) -> float:
-    values = sorted(each["memory_mib"][role] for each in samples)
+def _middle(samples: list[dict[str, Any]], what: str, role: str) -> float:
+    values = sorted(each[what][role] for each in samples)
     return float(values[len(values) // 2])
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Give the bytes that a folder takes on the disk; a broker's index files are mostly holes."""
+    taken = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # gone meanwhile
+            taken += file.lstat().st_blocks * _BLOCK
+    return taken
 
 
 def _line(found: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,19 +16,25 @@ from tongbu.deploy.deployment import Deployment
 from tongbu.instance import Instance
 from tongbu.stack import lifecycle
 from tongbu.stack.display import Progress
+from tongbu.stack.services import Service
 
 
 @contextmanager
-def whole_stack(name: str, console: Console, *, keep: bool) -> Iterator[Instance]:
-    """Give a running instance, with its environment in this process; `keep` leaves it up."""
-    instance = Instance.load(name)
+def whole_stack(
+    instance: Instance,
+    console: Console,
+    *,
+    keep: bool,
+    rewire: Callable[[Service], Service] = lambda service: service,
+) -> Iterator[None]:
+    """Let an instance run, with its environment in this process; `keep` leaves it up, `rewire` is `lifecycle.up`'s."""
     os.environ.update(instance.environment())
     try:
         with Progress(console) as progress:
-            lifecycle.up(instance, progress)
+            lifecycle.up(instance, progress, rewire=rewire)
         deploy.perform(Deployment(dict(os.environ)), None, lambda _: None)
         wait("the initial snapshot is published", lambda: _published(instance.folder))
-        yield instance
+        yield
     finally:
         if not keep:
             lifecycle.down(instance, purge=True)

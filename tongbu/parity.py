@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,11 +41,14 @@ class Parity:
 
     rows: int = 0
     mismatches: int = 0
+    #: `missing`, `extra` or `differs` -> how many rows.
+    kinds: Counter[str] = field(default_factory=Counter)
     first: list[Difference] = field(default_factory=list)
 
     def add(self, difference: Difference) -> None:
         """Count a difference."""
         self.mismatches += 1
+        self.kinds[difference.what] += 1
         if len(self.first) < TOLD:
             self.first.append(difference)
 

@@ -1,5 +1,5 @@
 """
-`make faults`: rounds of faults under load, then the verdict.
+The processor's part of `make faults`, alone: rounds of faults under load, then the verdict.
 
     python -m bench.faults --rounds 60 --seed 7
     python -m bench.faults --only kill --only freeze --rounds 4
@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,6 +26,7 @@ from bench.faults.verdict import Verdict, judge
 from schemas.errors import TongbuError
 from tongbu.instance import Instance, run_folder
 from tongbu.progress import Steps
+from tongbu.reports import write_report
 from tongbu.stack import lifecycle
 from tongbu.stack.display import Progress
 
@@ -41,9 +42,20 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", help="Keep topics, states and logs.")] = False,
 ) -> None:
     """Do harm to a running pipeline, round by round, and compare all it has made with a clean run."""
-    console = Console(stderr=True)
-    if unknown := set(only or ()) - FAULTS.keys():
+    names = only or list(FAULTS)
+    if unknown := set(names) - FAULTS.keys():
         raise TongbuError(f"unknown faults: {sorted(unknown)}", f"Known: {', '.join(FAULTS)}.")
+    report = perform(rounds, seed, rate, names, Console(stderr=True), keep=keep)
+    file = run_folder() / "reports/faults-processor.json"
+    write_report(file, report)
+    typer.echo(json.dumps(report, indent=2))
+    raise typer.Exit(1 if is_bad(report) else 0)
+
+
+def perform(
+    rounds: int, seed: int, rate: float, names: list[str], console: Console, *, keep: bool = False
+) -> dict[str, Any]:
+    """Do harm on a broker and workers of its own; give the report. What a bad run has left stays for a look."""
     instance = Instance.load("faults")
     folder = run_folder() / "faults-run"
     shutil.rmtree(folder, ignore_errors=True)
@@ -51,22 +63,22 @@ def main(
     with Progress(console) as progress:
         lifecycle.up_broker(instance, progress)
     try:
-        report = _run(Arena(instance, folder), rounds, seed, rate, only or list(FAULTS), console)
+        report = _run(Arena(instance, folder), rounds, seed, rate, names, console)
     finally:
         lifecycle.down(instance, purge=not keep)
-    file = run_folder() / "reports/faults.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    typer.echo(json.dumps(report, indent=2))
-    bad = report["lost"] or report["doubled"] or report["mismatched"] or report["stuck"]
-    if not bad and not keep:
+    if not is_bad(report) and not keep:
         shutil.rmtree(folder)
-    raise typer.Exit(1 if bad else 0)
+    return report
+
+
+def is_bad(report: dict[str, Any]) -> bool:
+    """Tell whether anything was lost, doubled, mismatched or stuck."""
+    return any(report[name] for name in ("lost", "doubled", "mismatched", "stuck"))
 
 
 def _run(
     arena: Arena, rounds: int, seed: int, rate: float, names: list[str], console: Console
-) -> dict[str, object]:
+) -> dict[str, Any]:
     chance = random.Random(seed)
     lanes = {source: Traffic(source, arena.topic_id(source), seed) for source in SOURCES}
     load = Load(arena.bootstrap, lanes, arena.lane_topic, rate)

@@ -1,13 +1,25 @@
-"""Rounds of harm: the plan follows from the seed, and effects are counted one by one."""
+"""Rounds of harm: the plan follows from the seed, effects are counted one by one, links break and heal."""
 
 from __future__ import annotations
 
-from typing import Any
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
 
 import pytest
 
-from bench.harm import effects, unhealed
-from bench.services import KINDS, SERVICES, choose
+from bench.all_faults import Wanted, together
+from bench.harm.links import Links
+from bench.harm.run import Round, report
+from bench.harm.stack import Harm
+from bench.harm.table import KINDS, choose
+from bench.harm.verdict import effects
+from bench.harm.wiring import _redirected
+from schemas.errors import TongbuError
+from tongbu.instance import HOST
+
+GOOD = {"lost": 0, "doubled": 0, "mismatched": 0, "withheld": 0, "quiet": True, "parity": {}, "effects": {}}  # fmt: skip
 
 
 def test_the_same_seed_gives_the_same_faults() -> None:
@@ -15,11 +27,28 @@ def test_the_same_seed_gives_the_same_faults() -> None:
     assert choose(30, 7) != choose(30, 8)
 
 
-def test_every_service_suffers_every_kind_of_fault_before_any_suffers_one_again() -> None:
-    turn = len(SERVICES) * len(KINDS)
-    assert {(harm.service, harm.kind) for harm in choose(turn, 1)} == {
-        (service, kind) for service in SERVICES for kind in KINDS
+def test_every_fault_comes_once_before_any_comes_again() -> None:
+    all_of_them = {(name, target) for name, kind in KINDS.items() for target in kind.targets}
+    assert {(harm.kind, harm.target) for harm in choose(len(all_of_them), 1)} == all_of_them
+
+
+def test_only_chosen_kinds_and_targets_come() -> None:
+    assert {(h.kind, h.target) for h in choose(9, 1, ["kill", "freeze"], ["kafka"])} == {
+        ("kill", "kafka"),
+        ("freeze", "kafka"),
     }
+
+
+def test_an_unknown_kind_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(TongbuError, match="unknown kind: flood") as refused:
+        Wanted(1, 1, kinds=("flood",)).check()
+    assert "disk-full" in refused.value.remedy
+
+
+def test_of_a_hundred_rounds_a_quarter_is_the_processors() -> None:
+    wanted = Wanted(100, 1)
+    assert (wanted.share("stack"), wanted.share("processor")) == (75, 25)
+    assert Wanted(5, 1, part="processor").share("stack") == 0
 
 
 def test_an_approval_without_an_event_is_lost_and_one_with_two_is_doubled() -> None:
@@ -31,12 +60,87 @@ def test_an_approval_without_an_event_is_lost_and_one_with_two_is_doubled() -> N
     }
 
 
-@pytest.mark.parametrize(
-    ("change", "is_unhealed"),
-    [({}, False), ({"mismatched": {"oa": 1}}, True), ({"stuck": 1}, True)],
-)
-def test_a_report_with_anything_wrong_is_unhealed(
-    change: dict[str, Any], *, is_unhealed: bool
-) -> None:
-    good = {"mismatched": {"oa": 0}, "effects": {"lost": 0, "doubled": 0}, "stuck": 0}
-    assert unhealed(good | change) is is_unhealed
+def test_a_round_whose_change_never_came_is_stuck_and_a_slow_one_is_late() -> None:
+    harm = Harm("kill", "kafka", 2.0)
+    rounds = [
+        Round(harm, {"warehouse": 1.0, "oa": 16.0}),
+        Round(harm, {"warehouse": 1.0, "oa": None}),
+    ]
+    found = report(rounds, {}, GOOD)
+    assert (found["stuck"], found["late"], found["max_recovery_s"]) == (1, 1, 16.0)
+
+
+def test_ids_that_are_left_withheld_are_stuck() -> None:
+    assert report([], {}, GOOD | {"withheld": 2})["stuck"] == 2
+
+
+def test_one_report_sums_what_its_parts_have_lost() -> None:
+    part = {"rounds": 3, "lost": 1, "doubled": 0, "mismatched": 0, "stuck": 0, "max_recovery_s": 2.0}  # fmt: skip
+    found = together(1, {"stack": part | {"late": 1}, "processor": part | {"max_recovery_s": 20.0}})
+    assert (found["rounds"], found["lost"], found["late"], found["max_recovery_s"]) == (6, 2, 2, 20)
+
+
+def test_an_address_with_the_port_leads_elsewhere_and_no_other_number_does() -> None:
+    before = {"DSN": "mysql://u:p15432@127.0.0.1:15432/x", "PORT": "15432", "OTHER": "h:154321"}
+    assert _redirected(before, 15432, 7) == {
+        "DSN": "mysql://u:p15432@127.0.0.1:7/x",
+        "PORT": "7",
+        "OTHER": "h:154321",
+    }
+
+
+@contextmanager
+def _echo() -> Iterator[int]:
+    """Serve one connection after the other on a port, giving back what comes."""
+    server = socket.create_server((HOST, 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            with client:
+                while data := _received(client):
+                    client.sendall(data)
+
+    Thread(target=serve, daemon=True).start()
+    yield server.getsockname()[1]
+    server.close()
+
+
+def _received(client: socket.socket) -> bytes:
+    try:
+        return client.recv(100)
+    except OSError:
+        return b""
+
+
+def test_a_link_that_is_cut_breaks_connections_and_refuses_new_ones_until_it_heals() -> None:
+    with _echo() as upstream, Links() as links:
+        port = links.add("a>b", upstream)
+        with socket.create_connection((HOST, port), 10) as client:
+            client.sendall(b"1")
+            assert client.recv(1) == b"1"
+            links.do(links["a>b"].cut())
+            assert _received(client) == b""
+        with socket.create_connection((HOST, port), 10) as refused:
+            assert _received(refused) == b""
+        links.do(links["a>b"].heal())
+        with socket.create_connection((HOST, port), 10) as healed:
+            healed.sendall(b"2")
+            assert healed.recv(1) == b"2"
+
+
+def test_a_link_that_is_stalled_brings_everything_over_when_it_heals() -> None:
+    with _echo() as upstream, Links() as links:
+        port = links.add("a>b", upstream)
+        with socket.create_connection((HOST, port), 10) as client:
+            links.do(links["a>b"].stall())
+            client.sendall(b"1")
+            client.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+            links.do(links["a>b"].heal())
+            client.settimeout(10)
+            assert client.recv(1) == b"1"

@@ -6,7 +6,7 @@ import fcntl
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -33,8 +33,11 @@ def up(
     *,
     with_pipeline: bool = True,
     extras: Sequence[str] = (),
+    rewire: Callable[[Service], Service] = lambda service: service,
 ) -> None:
     """Start what does not run, and wait until it can be used; `extras` are servers that start only when named (mysql).
+
+    `rewire` may change how a service is run: the harness leads its connections through proxies.
 
     Raise ServiceUnavailable when a service does not become ready, TongbuError when its port is taken or a tool is missing.
     """
@@ -52,7 +55,8 @@ def up(
             extras,
         )
         _make_key(instance)
-        listed, own = services.servers(instance, programs), services.pipeline(instance)
+        listed = [rewire(each) for each in services.servers(instance, programs)]
+        own = [rewire(each) for each in services.pipeline(instance)]
         supervisor = Supervisor(instance)
         supervisor.start([*listed, *own])
         servers = [each for each in listed if not each.extra or each.name in extras]

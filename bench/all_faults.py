@@ -1,0 +1,98 @@
+"""`make faults`: the faults of a whole stack and those of the processor alone, in one report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from bench.faults.__main__ import perform as harm_processor
+from bench.faults.faults import FAULTS
+from bench.harm.run import RECOVERY_SECONDS, do_harm
+from bench.harm.table import KINDS, choose
+from schemas.errors import TongbuError
+from tongbu.instance import run_folder
+from tongbu.reports import write_report
+
+PARTS = ("stack", "processor")
+#: Of four rounds, three are the stack's.
+_OF, _STACK = 4, 3
+#: Transactions per second, on the processor alone.
+_PROCESSOR_RATE = 300.0
+_COUNTED = ("rounds", "lost", "doubled", "mismatched", "stuck", "late")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a run is to do; `part`, `kinds` and `targets`, where given, leave only those."""
+
+    rounds: int
+    seed: int
+    part: str = ""
+    kinds: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise TongbuError for what is unknown."""
+        known = {target for kind in KINDS.values() for target in kind.targets}
+        for what, given, all_of_them in (
+            ("part", {self.part} - {""}, PARTS),
+            ("kind", set(self.kinds), KINDS),
+            ("target", set(self.targets), sorted(known)),
+        ):
+            if unknown := given - set(all_of_them):
+                raise TongbuError(
+                    f"unknown {what}: {', '.join(sorted(unknown))}",
+                    f"Known: {', '.join(all_of_them)}.",
+                )
+
+    def share(self, part: str) -> int:
+        """Give how many rounds a part has."""
+        if self.kinds or self.targets or self.part:
+            return self.rounds if part == (self.part or "stack") else 0
+        stacks = -(-self.rounds * _STACK // _OF)
+        return stacks if part == "stack" else self.rounds - stacks
+
+
+def perform(wanted: Wanted, instance: str, *, keep: bool = False) -> None:
+    """Do all rounds, write `faults.json`; raise TongbuError where harm did not heal."""
+    wanted.check()
+    console = Console(soft_wrap=True, highlight=False)
+    parts: dict[str, dict[str, Any]] = {}
+    if rounds := wanted.share("stack"):
+        plan = choose(rounds, wanted.seed, wanted.kinds, wanted.targets)
+        parts["stack"] = do_harm(instance, plan, wanted.seed, console, keep=keep)
+    if rounds := wanted.share("processor"):
+        parts["processor"] = harm_processor(
+            rounds, wanted.seed, _PROCESSOR_RATE, list(FAULTS), console, keep=keep
+        )
+    report = together(wanted.seed, parts)
+    file = run_folder() / "reports/faults.json"
+    write_report(file, report)
+    console.print(", ".join(f"{name} {report[name]}" for name in (*_COUNTED, "max_recovery_s")))
+    for fault, why in report["not_done"].items():
+        console.print(f"not done here: {fault}: {why}")
+    console.print(f"report: {file}")
+    if any(report[name] for name in _COUNTED if name not in ("rounds", "late")):
+        raise TongbuError("harm was done that did not heal", "The report names rounds and rows.")
+    if report["late"]:
+        raise TongbuError(f"recovery took longer than {RECOVERY_SECONDS:.0f} s", "The report names the rounds.")  # fmt: skip
+
+
+def together(seed: int, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Give one report of all parts: counts are summed, of recoveries the slowest counts."""
+    late = {"processor": 0} | {name: part["late"] for name, part in parts.items() if "late" in part}
+    if (part := parts.get("processor")) and part["max_recovery_s"] > RECOVERY_SECONDS:
+        late["processor"] = 1
+    counted = {
+        name: sum(part.get(name, 0) for part in parts.values()) for name in _COUNTED if name != "late"
+    }  # fmt: skip
+    return {
+        "seed": seed,
+        **counted,
+        "late": sum(late.values()),
+        "max_recovery_s": max((part["max_recovery_s"] for part in parts.values()), default=0.0),
+        "not_done": {k: v for part in parts.values() for k, v in part.get("not_done", {}).items()},
+        "parts": parts,
+    }

@@ -1,0 +1,93 @@
+"""Faults of data: poison, rows of 10 MB, giants, new columns, and a target that is filled in mid-load."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+import time
+
+import psycopg
+import pymysql
+from confluent_kafka import Producer
+
+from bench.harm.stack import Harm, Stack, last
+from bench.system import one, wait
+from tongbu.deploy.captured import mysql_arguments
+from tongbu.instance import ROOT
+
+#: Records that no capture writes: no JSON, no event, nothing at all.
+_POISON = (b"\xff\xfe no JSON", b"[1, 2]", b"{}", b'{"op": "u", "after": {"cCusCode": "C0003"}}')
+_LARGE_BYTES = 10 * 2**20
+#: Not the customer of the probes.
+_CUSTOMER = "C0002"
+_GIANT_ROWS = 20_000
+_LONG_SECONDS = 120.0
+
+
+def poison(stack: Stack, harm: Harm) -> None:
+    """Records in a lane log that are none; or a row that can't be mapped, which is put right after a while."""
+    if harm.target == "lane":
+        producer = Producer({"bootstrap.servers": stack.environment["KAFKA_BOOTSTRAP"]})
+        for value in _POISON:
+            producer.produce("cdc.erp", value, key=b"poison")
+        producer.flush(_LONG_SECONDS)
+        return
+    price = """UPDATE "Inventory" SET "iInvSPrice" = %s WHERE "cInvCode" = (SELECT min("cInvCode") FROM "Inventory")"""
+    with psycopg.connect(stack.environment["ERP_DSN"], autocommit=True) as erp:
+        erp.execute(price, ["NaN"])
+        last(harm)
+        erp.execute(price, ["1.5"])
+
+
+def large_row(stack: Stack, _: Harm) -> None:
+    """A memo of 10 MB arrives whole; another column changes, then it becomes small again."""
+    memo = secrets.token_hex(_LARGE_BYTES // 2)
+    change = """UPDATE "Customer" SET {} = %s WHERE "cCusCode" = %s"""
+    with (
+        psycopg.connect(stack.environment["ERP_DSN"], autocommit=True) as erp,
+        psycopg.connect(stack.environment["WAREHOUSE_DSN"], autocommit=True) as warehouse,
+    ):
+        erp.execute(change.format('"cMemo"'), [memo, _CUSTOMER])
+        found = "SELECT md5(note) = md5(%s) FROM canonical.customer WHERE code = %s"
+        wait("10 MB arrive", lambda: one(warehouse, found, memo, _CUSTOMER), _LONG_SECONDS)
+        erp.execute(change.format('"cCusPhone"'), [secrets.token_hex(4), _CUSTOMER])
+        erp.execute(change.format('"cMemo"'), [memo[:10], _CUSTOMER])
+
+
+def giant(stack: Stack, _: Harm) -> None:
+    """A transaction changes 20,000 lines of orders, as a month's end does."""
+    with psycopg.connect(stack.environment["ERP_DSN"], autocommit=True) as erp:
+        erp.execute(
+            """UPDATE "SO_SODetails" SET "iNum" = coalesce("iNum", 0) + 1 WHERE "AutoID" IN
+                (SELECT "AutoID" FROM "SO_SODetails" ORDER BY "AutoID" LIMIT %s)""",
+            [_GIANT_ROWS],
+        )
+
+
+def new_column(stack: Stack, harm: Harm) -> None:
+    """A table of a source gets a column that nobody has mapped, and rows use it at once."""
+    column = f"added_{time.time_ns()}"
+    if harm.target == "erp":
+        with psycopg.connect(stack.environment["ERP_DSN"], autocommit=True) as erp:
+            erp.execute(f"ALTER TABLE \"Customer\" ADD COLUMN {column} text DEFAULT 'new'")
+            erp.execute(f"""UPDATE "Customer" SET {column} = 'x' WHERE "cCusCode" < 'C0020'""")
+        return
+    with pymysql.connect(**mysql_arguments(stack.environment["OA_DSN"])) as oa:
+        oa.cursor().execute(
+            f"ALTER TABLE hrmresource ADD COLUMN {column} varchar(20) DEFAULT 'new'"
+        )
+        oa.cursor().execute(f"UPDATE hrmresource SET {column} = 'x' WHERE id < 20")
+        oa.commit()
+
+
+def fill(stack: Stack, harm: Harm) -> None:
+    """A target is filled again beside the live traffic."""
+    subprocess.run(
+        [sys.executable, "-m", "tongbu.cli", "resync", harm.target],
+        env=stack.environment,
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        timeout=_LONG_SECONDS,
+    )
