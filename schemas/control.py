@@ -85,13 +85,21 @@ class Skip(_Control, frozen=True, kw_only=True, tag="skip"):
     ids: tuple[str, ...]
 
 
+class Resume(_Control, frozen=True, kw_only=True, tag="resume"):
+    """Go on with a quarantined table, with what was kept of it first."""
+
+    table: str
+
+
 class Incarnation(_Control, frozen=True, kw_only=True, tag="incarnation"):
     """A replaced or restored source server is meant; positions may start anew."""
 
     reason: str
 
 
-ControlRecord = Lane | CapturedSchema | Declarations | Republish | Retry | Skip | Incarnation
+ControlRecord = (
+    Lane | CapturedSchema | Declarations | Republish | Retry | Skip | Resume | Incarnation
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[ControlRecord] = msgspec.json.Decoder(ControlRecord)

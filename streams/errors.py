@@ -6,13 +6,22 @@ from schemas.errors import TongbuError
 
 
 class RecordError(Exception):
-    """A record that can't be processed; becomes a dead letter. The message never holds values of the record."""
+    """
+    A record that can't be processed; becomes a dead letter. The message never holds values of the record.
 
-    def __init__(self, stage: str, code: str, message: str) -> None:
+    `table` is the source table whose value is at fault, where that is known.
+    """
+
+    def __init__(self, stage: str, code: str, message: str, table: str | None = None) -> None:
         super().__init__(message)
         self.stage = stage
         self.code = code
         self.message = message
+        self.table = table
+
+
+class OtherIncarnationError(Exception):
+    """A transaction stands at a log place that its server has passed: the server was replaced or restored."""
 
 
 class LaneStopped(TongbuError):

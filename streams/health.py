@@ -65,6 +65,15 @@ class LaneCollector(Collector):
                     if lane.get(name) is not None:
                         family.add_metric([source], lane[name])
                 yield family
+        kept = GaugeMetricFamily(
+            "tongbu_lane_quarantined_changes",
+            "A line per quarantined table: its changes that are kept. Alarm on any; more than 1,000,000 are much disk.",
+            labels=["source", "table"],
+        )
+        for source, lane in status.items():
+            for table, ward in lane.get("quarantined", {}).items():
+                kept.add_metric([source, table], ward["kept"])
+        yield kept
         stopped = GaugeMetricFamily(
             "tongbu_lane_stopped", "1 where a lane stopped.", labels=["source"]
         )

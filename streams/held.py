@@ -9,21 +9,28 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from streams.records import Change, Position
-from streams.state import State
+from streams.stages.image import Store
 from streams.transactions import Assembler, Open
 
 _HEAD, _ENDED, _ROWS = b"sys\0assembler", b"end\0", b"row\0"
 
 
-class HeldRows:
-    """The rows of one open transaction; `slot` is its place in the state, which no other transaction had or gets."""
+class RowStore(Store, Protocol):
+    """A store that lets go of many entries at once."""
 
-    def __init__(self, state: State, slot: int, stored: int = 0) -> None:
+    def drop(self, prefix: bytes) -> None:
+        """Remove all entries of earlier batches under a prefix that nobody will read again."""
+
+
+class HeldRows:
+    """Rows in their order, as of one open transaction; `slot` is its place in the state, which no other transaction had or gets."""
+
+    def __init__(self, state: RowStore, slot: int, stored: int = 0) -> None:
         self._state = state
         self._fresh: list[Change] = []
         self.slot, self.stored = slot, stored
@@ -62,12 +69,13 @@ class HeldRows:
 class Held:
     """Gives the assembler of a lane as its state has it, and keeps it there."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: RowStore) -> None:
         self._state = state
         self._slot = 0
-        self._ended = 0
+        #: How many transactions have ended since the lane began.
+        self.ended = 0
         self._stored_head: dict[str, Any] | None = None
-        self.assembler = Assembler(hold=self._rows)
+        self.assembler = Assembler(hold=self.rows)
         self._restore()
 
     def store(self) -> None:
@@ -89,13 +97,14 @@ class Held:
     def remember_ended(self) -> None:
         """Keep the identity of the transaction that ended last; the state has as many as the assembler, as a ring."""
         ended = self.assembler.ended
-        self._ended += 1
-        self._state.put(_ended_key(self._ended), next(reversed(ended)))
-        oldest = self._ended - len(ended)
+        self.ended += 1
+        self._state.put(_ended_key(self.ended), next(reversed(ended)))
+        oldest = self.ended - len(ended)
         if oldest > 0:
             self._state.put(_ended_key(oldest), None)
 
-    def _rows(self) -> HeldRows:
+    def rows(self) -> HeldRows:
+        """Give room for rows, which nothing else had or gets."""
         self._slot += 1
         return HeldRows(self._state, self._slot)
 
@@ -103,7 +112,7 @@ class Held:
         state, assembler = self._state, self.assembler
         ended = state.scan(_ENDED)
         assembler.ended = OrderedDict.fromkeys(identity for _, identity in ended)
-        self._ended = int.from_bytes(ended[-1][0][len(_ENDED) :], "big") if ended else 0
+        self.ended = int.from_bytes(ended[-1][0][len(_ENDED) :], "big") if ended else 0
         head = self._stored_head = state.get(_HEAD)
         if head is None:
             return

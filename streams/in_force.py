@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -12,11 +12,11 @@ import fastavro
 
 from schemas.captured import Table
 from schemas.control import CapturedSchema, Declarations, OutputSchema
-from schemas.declarations import Mapping, mapping_from_bundle, rule_from_bundle
+from schemas.declarations import LookupInput, Mapping, mapping_from_bundle, rule_from_bundle
 from schemas.encoder import compile_encoder
-from schemas.errors import TongbuError
 from schemas.expressions import Each, Expression, Reference
 from streams.stages.map import CompiledMapping, compile_mapping
+from streams.stages.map_code import Misfit
 from streams.stages.repair import Repairs, repairs
 from streams.stages.rules import CompiledRule, compile_rule
 
@@ -56,9 +56,9 @@ class LookupPlan:
     key: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EntityPlan:
-    """Everything that one entity of a lane needs."""
+    """Everything that one entity of a lane needs; `waits_for` is a table it reads that is quarantined."""
 
     entity: str
     root: str
@@ -67,6 +67,7 @@ class EntityPlan:
     lookups: tuple[LookupPlan, ...]
     rules: tuple[CompiledRule, ...]
     writer: Writer
+    waits_for: str | None = None
 
     @property
     def declared(self) -> Mapping:
@@ -88,7 +89,7 @@ class InForce:
     Declarations and captured schema of a lane, ready for use.
 
     `entities` stand parents first; `imaged` are the tables whose rows are kept as images, `repairs` what their
-    values need.
+    values need, `needed` the columns that their rows must bring, `misfits` why a mapping can't use a table as it is.
     """
 
     hash: str
@@ -100,10 +101,16 @@ class InForce:
     dead_letters: Writer
     imaged: frozenset[str]
     repairs: dict[str, Repairs]
+    needed: dict[str, frozenset[str]]
+    misfits: dict[str, Misfit]
 
 
 def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForce:
-    """Compile; raise TongbuError where declarations and captured schema do not fit together."""
+    """
+    Compile; tables that mappings can't use as they are now are the misfits.
+
+    Raise TongbuError where declarations can't be used whatever the tables are like.
+    """
     tables = {table.qualified: table for table in captured.tables}
     writers = {schema.topic: _writer(schema) for schema in declared.schemas}
     rules = [rule_from_bundle(bundled) for bundled in declared.rules]
@@ -125,7 +132,18 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
         dead_letters=writers["hub.dead-letter.v1"],
         imaged=imaged,
         repairs={name: repairs(tables[name]) for name in imaged},
+        needed={name: _needed(name, plans.values()) for name in imaged},
+        misfits={
+            each.table: each
+            for plan in reversed(plans.values())
+            for each in reversed(plan.mapping.reads.misfits)
+        },
     )
+
+
+def _needed(table: str, plans: Iterable[EntityPlan]) -> frozenset[str]:
+    found = (plan.mapping.reads.columns.get(table, set()) for plan in plans)
+    return frozenset().union(*found)
 
 
 def expand(schema: dict[str, Any]) -> dict[str, Any]:
@@ -149,27 +167,33 @@ def _plan(
     writer = writers[f"canonical.{mapping.entity}.v{mapping.major}"]
     avro_fields = {field["name"]: field["type"] for field in writer.expanded["fields"]}
     compiled = compile_mapping(mapping, declared.source, declared.zone, tables, avro_fields)
+    by_alias = {alias: each.from_ for alias, each in mapping.lookups.items()}
+    for name in (
+        each.lookup
+        for rule in rules
+        for each in rule.rule.inputs.values()
+        if isinstance(each, LookupInput)
+    ):
+        alias, _, column = name.partition(".")
+        compiled.reads.column(tables[by_alias[alias]], column)
     root_key = tables[mapping.from_].key
     parts = tuple(
-        PartPlan(alias, part.from_, _joined(mapping, part.join, root_key), part.order_by, part.one)
+        PartPlan(alias, part.from_, _joined(part.join, root_key), part.order_by, part.one)
         for alias, part in mapping.parts.items()
     )
     lookups = tuple(
-        LookupPlan(alias, each.from_, tuple(each.key[name] for name in tables[each.from_].key))
+        LookupPlan(
+            alias, each.from_, tuple(each.key.get(name, "") for name in tables[each.from_].key)
+        )
         for alias, each in mapping.lookups.items()
     )
     return EntityPlan(mapping.entity, mapping.from_, compiled, parts, lookups, rules, writer)
 
 
-def _joined(mapping: Mapping, join: dict[str, str], root_key: tuple[str, ...]) -> tuple[str, ...]:
-    """Order the part's join columns as the root's primary key is."""
+def _joined(join: dict[str, str], root_key: tuple[str, ...]) -> tuple[str, ...]:
+    """Order the part's join columns as the root's primary key is; where they don't fit, the root is a misfit."""
     by_root = {root: part for part, root in join.items()}
-    if set(by_root) != set(root_key):
-        raise TongbuError(
-            f"{mapping.mapping}: a part joins {sorted(by_root)}, but the key of {mapping.from_} is {sorted(root_key)}",
-            "Join parts to the primary key of the root table.",
-        )
-    return tuple(by_root[name] for name in root_key)
+    return tuple(by_root.get(name, "") for name in root_key)
 
 
 def _roles(plans: dict[str, EntityPlan]) -> dict[str, tuple[Role, ...]]:

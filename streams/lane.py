@@ -14,12 +14,16 @@ import msgspec
 
 from schemas import control, lane_offset
 from schemas.errors import TongbuError
-from streams.errors import LaneStopped, RecordError
+from streams.errors import LaneStopped, OtherIncarnationError, RecordError
 from streams.held import Held
 from streams.in_force import InForce, compile_in_force
 from streams.pipeline import Turn
+from streams.quarantine import Quarantine
 from streams.records import (
+    Begin,
     Change,
+    Ddl,
+    End,
     LaneRecord,
     Output,
     SnapshotCompleted,
@@ -35,8 +39,10 @@ from streams.stages.encode import (
     transaction_outputs,
 )
 from streams.state import State
+from streams.waiting import Waiting
 from streams.withheld import WITHHELD
 
+_INCARNATION = control.KEY_PREFIX + b"incarnation"
 _LANE, _DECLARATIONS, _CAPTURED = b"sys\0lane", b"sys\0declarations", b"sys\0captured"
 
 
@@ -70,6 +76,8 @@ class Lane:
         #: How many canonical ids are withheld.
         self.withheld = sum(1 for _ in state.iterate(WITHHELD))
         self.held = Held(state)
+        self.waiting = Waiting(state)
+        self.quarantine = Quarantine(state, self.held)
         self.republishing = Republishing(source, state)
         stored = state.get(_LANE)
         if stored is not None:
@@ -88,13 +96,16 @@ class Lane:
         Raise LaneStopped where going on could produce wrong results.
         """
         self.counters.records += 1
-        if control.is_control(record.key):
+        if self.waiting.why is not None and record.key != _INCARNATION:
+            self.waiting.add(record)
+        elif control.is_control(record.key):
             yield from self._control(record)
         elif self.in_force is not None:
             yield from self._event(record, self.in_force)
 
     def end_batch(self) -> None:
         """Put what is held of open transactions into the state, so that the next offset is all there is to resume."""
+        self.quarantine.store()
         self.held.store()
 
     # -- records of Debezium
@@ -120,7 +131,22 @@ class Lane:
                 turn.snapshot_rows([event])
                 yield from self._outputs(turn)
                 return
-        closed = self.held.assembler.feed(event)
+        yield from self._assemble(event, record, in_force)
+
+    def _assemble(
+        self, event: Begin | End | Ddl | Change, record: LaneRecord, in_force: InForce
+    ) -> Iterator[Output | None]:
+        try:
+            closed = self.held.assembler.feed(event)
+        except OtherIncarnationError as error:
+            remedy = (
+                f"if that is meant, `tongbu incarnation {self.source} --reason …` lets it go on"
+            )
+            self.waiting.begin(
+                f"waits since offset {record.offset}: {error}: the source server was replaced or restored; {remedy}",
+                record,
+            )
+            return
         if closed is None:
             return
         if closed.repeat:
@@ -155,7 +181,7 @@ class Lane:
     ) -> Turn:
         version = lane_offset.pack(self.epoch, record.offset)
         moment = Moment(self.source, version, record, kind, transaction, committed_at)
-        return Turn(moment, in_force, self.state, self.seal)
+        return Turn(moment, in_force, self.state, self.seal, self.quarantine)
 
     def _outputs(self, turn: Turn) -> Iterator[Output | None]:
         """Give the Kafka records of a turn: the targets' message first, for it is the one that is waited for."""
@@ -189,12 +215,17 @@ class Lane:
             place = _DECLARATIONS if isinstance(found, control.Declarations) else _CAPTURED
             self.state.put(place, record.value)
             self._compile()
+            yield from self._judge(record)
         elif isinstance(found, control.Republish):
             yield from self._republish(found, record)
         elif isinstance(found, control.Retry | control.Skip):
             yield from self._release(found, record)
+        elif isinstance(found, control.Resume):
+            yield from self._judge(record, found.table)
         elif isinstance(found, control.Incarnation):
             self.held.assembler.last_place = 0
+            for kept in self.waiting.end():
+                yield from self.process(kept)
 
     def _open_lane(self, lane: control.Lane) -> None:
         if lane.epoch < self.epoch:
@@ -222,8 +253,27 @@ class Lane:
         ):
             try:
                 self.in_force = compile_in_force(declarations, schema)
+                self.quarantine.apply_to(self.in_force)
             except TongbuError as error:
                 raise LaneStopped(f"lane {self.source}: {error.message}", error.remedy) from error
+
+    def _judge(self, record: LaneRecord, resume: str | None = None) -> Iterator[Output | None]:
+        """Quarantine the tables that mappings can't use any more; go on with those that they can use again."""
+        if self.in_force is None:
+            return
+        misfits, quarantine = self.in_force.misfits, self.quarantine
+        judged = quarantine.to_judge(self.in_force)
+        turn = self._turn(record, self.in_force, kind="release")
+        for table, misfit in misfits.items():
+            if table not in quarantine.tables or table in judged:
+                turn.admit(table, "misfit", misfit.why)
+        well = [
+            each
+            for each in quarantine.tables
+            if each not in misfits and (each in judged or each == resume)
+        ]
+        yield from turn.resume(well)
+        yield from self._outputs(turn)
 
     def _republish(self, found: control.Republish, record: LaneRecord) -> Iterator[Output | None]:
         plan = self.in_force.entities.get(found.entity) if self.in_force else None

@@ -9,13 +9,14 @@ the three things that make canonical records: a source transaction, snapshot row
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import orjson
 
 from schemas.control import Republish
 from streams.errors import RecordError
 from streams.in_force import EntityPlan, InForce
+from streams.quarantine import FAILING_IDS, WITHIN_TRANSACTIONS, Quarantine, Ward
 from streams.records import Change, RowChange
 from streams.seal import Seal
 from streams.stages import image, publish
@@ -34,9 +35,12 @@ _PAUSE = 500
 class Turn:
     """What one lane offset makes: a message for the targets, and dead letters."""
 
-    def __init__(self, moment: Moment, in_force: InForce, store: Store, seal: Seal) -> None:
+    def __init__(
+        self, moment: Moment, in_force: InForce, store: Store, seal: Seal, quarantine: Quarantine
+    ) -> None:
         self.moment = moment
         self.in_force = in_force
+        self.quarantine = quarantine
         self.store = store
         self.seal = seal
         self.message = Message(store.spool())
@@ -48,17 +52,25 @@ class Turn:
     def transaction(self, changes: Iterable[Change]) -> Iterator[None]:
         """Take a whole source transaction, of any size: one record per aggregate that it changed. Pauses now and then."""
         touched = TouchedSet(self.in_force, self.store)
+        yield from self._touch(changes, touched)
+        drafts = Drafts(self.in_force, self.store)
+        yield from self._settle_all(touched, drafts)
+        yield from self._encode(drafts)
+
+    def _touch(
+        self, changes: Iterable[Change], touched: TouchedSet, *, was_kept: bool = False
+    ) -> Iterator[None]:
         for number, change in enumerate(changes, 1):
-            for row_change in self._resolve(change):
+            for row_change in self._resolve(change, was_kept):
                 touched.add(row_change)
             if number % _PAUSE == 0:
                 yield
-        drafts = Drafts(self.in_force, self.store)
+
+    def _settle_all(self, touched: TouchedSet, drafts: Drafts) -> Iterator[None]:
         for number, each in enumerate(touched, 1):
             self._settle(each, drafts)
             if number % _PAUSE == 0:
                 yield
-        yield from self._encode(drafts)
 
     def _settle(self, touched: Touched, drafts: Drafts) -> None:
         identity = publish.identify(touched, self.moment.source, self.store)
@@ -74,7 +86,7 @@ class Turn:
         """Take rows of a snapshot: they fill images and indexes, and publish nothing."""
         touched = TouchedSet(self.in_force, self.store)
         for change in changes:
-            for row_change in self._resolve(change):
+            for row_change in self._resolve(change, was_kept=False):
                 touched.add(row_change)
         for each in touched:
             publish.identify(each, self.moment.source, self.store)
@@ -108,30 +120,72 @@ class Turn:
     def retry(self, plan: EntityPlan, ids: Iterable[str]) -> Iterator[None]:
         """Publish the current state of those ids that are withheld, as far as it can be made now."""
         drafts = Drafts(self.in_force, self.store)
+        yield from self._try_again(plan, ids, drafts)
+        yield from self._encode(drafts)
+
+    def _try_again(self, plan: EntityPlan, ids: Iterable[str], drafts: Drafts) -> Iterator[None]:
         waiting = [id_ for id_ in ids if self.withheld.holds(plan, id_)]
-        for id_, root_key in publish.with_ids(plan, waiting, self.store):
+        for number, (id_, root_key) in enumerate(publish.with_ids(plan, waiting, self.store), 1):
             for result in publish.current(plan, id_, root_key, self.store):
                 for draft in self._sort([result]):
                     drafts.append(draft)
             if not self.withheld.withholds_now(plan, id_):
                 self.withheld.release(plan, id_)
-        yield from self._encode(drafts)
+            if number % _PAUSE == 0:
+                yield
 
     def skip(self, plan: EntityPlan, ids: Iterable[str]) -> None:
         """Give up the withheld state of ids: what was published of them stays, until their next change."""
         for id_ in ids:
             self.withheld.skip(plan, id_)
 
+    def admit(self, table: str, code: str, why: str) -> None:
+        """Quarantine a table, or say anew why it is; a letter of its own tells, and what reads it waits."""
+        known = self.quarantine.tables.get(table)
+        letter = known.letter if known else f"{self._place}/table/{table}"
+        ward = Ward(
+            code, why, letter,
+            since=known.since if known else self.moment.lane_offset,
+            declared=self.in_force.hash,
+            captured=self.in_force.tables.get(table),
+        )  # fmt: skip
+        self.quarantine.admit(table, ward)
+        self.quarantine.apply_to(self.in_force)
+        self.letters.append(Letter(letter, "open", RecordError("quarantine", code, why)))
+
+    def resume(self, tables: Collection[str]) -> Iterator[None]:
+        """Go on with quarantined tables: what was kept first, then every id that waits for them."""
+        touched = TouchedSet(self.in_force, self.store)
+        for table in tables:
+            yield from self._touch(self.quarantine.kept(table), touched, was_kept=True)
+            ward = self.quarantine.discharge(table)
+            told = RecordError("quarantine", ward.code, "the table goes on")
+            self.letters.append(Letter(ward.letter, "superseded", told))
+        self.quarantine.apply_to(self.in_force)
+        drafts = Drafts(self.in_force, self.store)
+        yield from self._settle_all(touched, drafts)
+        for plan in self.in_force.entities.values():
+            if plan.waits_for is None and not set(plan.declared.tables).isdisjoint(tables):
+                yield from self._try_again(plan, list(self.withheld.ids(plan)), drafts)
+        yield from self._encode(drafts)
+
     def undecodable(self, error: RecordError) -> None:
         """Take a record that no canonical id can be derived from."""
         record = self.moment.record
-        coordinates = f"{record.topic}/0/{record.offset}"
+        coordinates = self._place
         sealed = self.seal.seal(coordinates, (record.key or b"") + b"\0" + (record.value or b""))
         self.letters.append(Letter(coordinates, "open", error, sealed=sealed))
 
-    def _resolve(self, change: Change) -> Iterator[RowChange]:
+    @property
+    def _place(self) -> str:
+        return f"{self.moment.record.topic}/0/{self.moment.record.offset}"
+
+    def _resolve(self, change: Change, was_kept: bool) -> Iterator[RowChange]:
         table = self.in_force.tables.get(change.table)
         if table is None or change.table not in self.in_force.imaged:
+            return
+        if not was_kept and self._quarantined(change):
+            self.quarantine.keep(change)
             return
         if wanted := self.in_force.repairs[change.table]:
             repair(change, wanted)
@@ -150,17 +204,35 @@ class Turn:
             else:
                 yield broken
 
+    def _quarantined(self, change: Change) -> bool:
+        """Tell whether a change belongs to a quarantined table; a row without a mapped column makes it one."""
+        if change.table in self.quarantine.tables:
+            return True
+        needed = self.in_force.needed[change.table]
+        if change.after is None or needed <= change.after.keys():
+            return False
+        lost = ", ".join(f"`{name}`" for name in sorted(needed - change.after.keys()))
+        self.admit(change.table, "lost-column", f"rows of `{change.table}` come without {lost}")
+        return True
+
     def _sort(self, results: Iterable[Draft | Failed]) -> list[Draft]:
         """Keep the drafts; what failed is withheld."""
         drafts = []
         for result in results:
             if isinstance(result, Failed):
-                self.withheld.withhold(
-                    result.plan, result.id, result.error, orjson.dumps(result.root)
-                )
+                self._withhold(result.plan, result.id, result.error, orjson.dumps(result.root))
             else:
                 drafts.append(result)
         return drafts
+
+    def _withhold(self, plan: EntityPlan, id_: str, error: RecordError, original: bytes) -> None:
+        """Withhold an id; when many fail anew in live traffic, the table at fault is quarantined (invariant I2)."""
+        is_new = self.withheld.withhold(plan, id_, error, original)
+        table = error.table or plan.root
+        counts = is_new and self.moment.kind == "transaction" and error.code != publish.QUARANTINED
+        if counts and table not in self.quarantine.tables and self.quarantine.failed(table):
+            why = f"{FAILING_IDS} ids failed because of `{table}` within {WITHIN_TRANSACTIONS:,} transactions"
+            self.admit(table, "many-failing", f"{why}; the last: {error.message}")
 
     def _encode(self, drafts: Drafts) -> Iterator[None]:
         count = len(drafts)
@@ -170,7 +242,7 @@ class Turn:
             try:
                 record = entity_record(draft, self.moment, index, count)
             except RecordError as error:
-                self.withheld.withhold(draft.plan, draft.id, error, b"")
+                self._withhold(draft.plan, draft.id, error, b"")
                 continue
             self.message.records.append(record)
             publish.remember(draft, self.moment.lane_offset, self.store)

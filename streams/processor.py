@@ -240,7 +240,7 @@ class Processor:
             "position": owned.state.position,
             "epoch": owned.lane.epoch,
             "snapshot_published": owned.lane.published,
-            "stopped": owned.stopped,
+            "stopped": owned.stopped or owned.lane.waiting.why,
             "behind": behind,
             "behind_ms": owned.age // 1000 if behind else 0,
             "outputs_in_flight": owned.outputs,
@@ -248,6 +248,7 @@ class Processor:
             "state_bytes": owned.state.bytes_on_disk,
             "checkpoint_position": owned.checkpointed,
             "withheld": owned.lane.withheld,
+            "quarantined": owned.lane.quarantine.status(),
             **{name: getattr(counters, name) for name in counters.__slots__},
         }
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streams.errors import LaneStopped
+from streams.errors import OtherIncarnationError
 from streams.records import Begin, Change, Ddl, End, Position, SourceTransaction
 
 #: How many ended transactions are remembered to recognise repeats.
@@ -89,7 +89,9 @@ class Assembler:
     last_place: int = 0
 
     def feed(self, event: Begin | End | Ddl | Change) -> Closed | None:
-        """Take the next event of the log; give what it closes. Raise LaneStopped on a foreign log place."""
+        """Take the next event of the log; give what it closes.
+
+        Raise OtherIncarnationError on a log place that can't be; nothing has changed then."""
         if isinstance(event, Change):
             return self._row(event)
         if isinstance(event, Begin):
@@ -124,17 +126,16 @@ class Assembler:
         return None
 
     def _end(self, end: End) -> Closed:
+        repeat = end.identity in self.ended
+        if not repeat and end.place and end.place < self.last_place:
+            raise OtherIncarnationError(
+                f"transaction {end.transaction} ends at log place {end.place}, below the last one ({self.last_place})"
+            )
         opened = self._taken(end.transaction)
         self.cut_off.discard(end.transaction)
         self.current = None
-        if end.identity in self.ended:
+        if repeat:
             return Closed(None, repeat=True)
-        if end.place and end.place < self.last_place:
-            raise LaneStopped(
-                f"transaction {end.transaction} ends at log place {end.place}, below the last one "
-                f"({self.last_place}): this is another incarnation of the source server",
-                "A replaced or restored server is announced before its connector reads it: `tongbu incarnation`.",
-            )
         self.last_place = max(self.last_place, end.place)
         return self._close(end.transaction, end.identity, opened)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from streams.errors import RecordError
 from streams.in_force import EntityPlan
 from streams.seal import Seal
 from streams.stages.encode import Letter, Message, Moment
 from streams.stages.image import Store
+from streams.stages.publish import QUARANTINED
 
 #: Prefix of the marks in the state.
 WITHHELD = b"wit\0"
@@ -26,14 +29,28 @@ class Withheld:
         self._message, self._letters = message, letters
         self._prefix = f"{moment.record.topic}/0/{moment.record.offset}/"
 
-    def withhold(self, plan: EntityPlan, id_: str, error: RecordError, original: bytes) -> None:
-        """Mark an id, and write its letter; `original` is sealed into it."""
+    def withhold(self, plan: EntityPlan, id_: str, error: RecordError, original: bytes) -> bool:
+        """
+        Mark an id, and write its letter; `original` is sealed into it. Tell whether the id was not withheld before.
+
+        One that waits for a quarantined table gets no second letter.
+        """
+        self._message.withheld.append({"entity": plan.entity, "id": id_, "reason": error.code})
+        known = self.holds(plan, id_)
+        if known and error.code == QUARANTINED:
+            return False
         letter_id = f"{self._prefix}{plan.entity}/{id_}"
         self.release(plan, id_)
         self._store.put(_key(plan, id_), [letter_id, error.stage, error.code])
-        self._message.withheld.append({"entity": plan.entity, "id": id_, "reason": error.code})
         sealed = self._seal.seal(letter_id, original)
         self._letters.append(Letter(letter_id, "open", error, plan.entity, id_, sealed))
+        return not known
+
+    def ids(self, plan: EntityPlan) -> Iterator[str]:
+        """Give the withheld ids of an entity."""
+        prefix = _key(plan, "")
+        for key, _ in self._store.iterate(prefix):
+            yield key.removeprefix(prefix).decode()
 
     def holds(self, plan: EntityPlan, id_: str) -> bool:
         """Tell whether an id is withheld."""

@@ -17,6 +17,15 @@ def open_letters(bootstrap: str, registry: Registry) -> list[dict[str, str | Non
     return [{name: letter[name] for name in names} for letter in read(bootstrap, registry)]
 
 
+def table_of(letter: dict[str, Any]) -> str | None:
+    """Give the quarantined table that a letter tells of; None where it is another letter."""
+    return (
+        letter["id"].partition("/table/")[2]
+        if letter["stage"] == "quarantine" and not letter["entity"]
+        else None
+    )
+
+
 def read(bootstrap: str, registry: Registry) -> list[dict[str, Any]]:
     """Give the letters that are open, oldest first, with all their fields."""
     decoder = Decoder(registry.schema)

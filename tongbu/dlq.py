@@ -1,4 +1,4 @@
-"""`tongbu dlq list|show|retry|skip`: records that could not be processed, and what becomes of them."""
+"""`tongbu dlq list|show|retry|skip|resume`: records that could not be processed, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from schemas.control import Retry, Skip
+from schemas.control import Resume, Retry, Skip
 from schemas.errors import TongbuError
 from streams.seal import KEY_FILE, Seal
 from tongbu import dead_letters
@@ -35,15 +35,15 @@ All = Annotated[bool, typer.Option("--all", help="All open letters.")]
 
 @app.command("list")
 def list_(instance: InstanceName = "default", entity: Entity = None, as_json: Json = False) -> None:
-    """Show the open letters, oldest first: which id is withheld, since when, and why."""
+    """Show the open letters, oldest first: which id is withheld or table quarantined, since when, and why."""
     found = _letters(deployment(instance), entity)
     if as_json:
         typer.echo(orjson.dumps([_plain(letter) for letter in found]).decode())
         return
-    table = Table("since", "entity", "withheld id", "stage", "code", "letter", box=None)
+    table = Table("since", "entity", "withheld", "stage", "code", "letter", box=None)
     for letter in found:
         table.add_row(
-            _time(letter["at"]), letter["entity"], letter["entity_id"],
+            _time(letter["at"]), letter["entity"], letter["entity_id"] or dead_letters.table_of(letter),
             letter["stage"], letter["code"], letter["id"],
         )  # fmt: skip
     Console().print(table if found else "no open letters")
@@ -87,6 +87,26 @@ def skip(
 ) -> None:
     """Give up the withheld state of ids: what targets hold of them stays, until their next change."""
     _append(Skip, ids, entity, instance, everything=all_)
+
+
+@app.command()
+def resume(
+    source: Annotated[str, typer.Argument(help="The source, e.g. erp.")],
+    table: Annotated[str, typer.Argument(help="The quarantined table, e.g. public.SO_SOMain.")],
+    instance: InstanceName = "default",
+) -> None:
+    """
+    Go on with a quarantined table, with the changes that were kept of it first.
+
+    After a fix at the source. When mapping or columns are mended, `tongbu apply` does it by itself; a table that its
+    mappings still can't use stays where it is.
+    """
+    subject = deployment(instance)
+    open_ = [(each["source"], dead_letters.table_of(each)) for each in _letters(subject, None)]
+    if (source, table) not in open_:
+        raise TongbuError(f"not quarantined: {source} {table}", "`tongbu dlq list` shows what is.")
+    lanes.append(subject, Resume(source=source, table=table))
+    typer.echo(f"{source}: {table} asked for")
 
 
 def _append(

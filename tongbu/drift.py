@@ -11,10 +11,16 @@ from rich.console import Console
 
 from schemas.captured import Column, Table
 from schemas.errors import TongbuError
+from tongbu import dead_letters
 from tongbu.deploy import captured, check, lanes
 from tongbu.deploy.commands import JsonOption, NamespaceOption, deployment
 from tongbu.deploy.deployment import Deployment
 from tongbu.stack.commands import InstanceName
+
+_QUARANTINED = (
+    "Mend what is named below, then `tongbu apply`; or mend the source, then `tongbu dlq resume SOURCE TABLE`. "
+    "Its changes are kept, and go on by themselves."
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,16 @@ def drift(
 
 
 def differences(subject: Deployment) -> Iterator[Difference]:
-    """Compare each source's live catalog with the captured schema in force and with the mappings."""
+    """Compare each source's live catalog with the captured schema in force and with the mappings; name quarantined tables."""
+    for letter in dead_letters.read(subject.bootstrap, subject.registry):
+        if table := dead_letters.table_of(letter):
+            yield Difference(
+                letter["source"],
+                table,
+                f"is quarantined: {letter['message']}",
+                _QUARANTINED,
+                breaks=True,
+            )
     for name, source in subject.sources.items():
         dsn, live = subject.environment[f"{name.upper()}_DSN"], {}
         known = lanes.read(subject, name).captured

@@ -26,8 +26,10 @@ from schemas.expressions import (
 )
 from sink_writers.messages import Record
 from streams.errors import RecordError
+from streams.held import Held
 from streams.in_force import EntityPlan, InForce
 from streams.pipeline import Turn
+from streams.quarantine import Quarantine
 from streams.records import Change, LaneRecord
 from streams.seal import Seal
 from streams.stages import publish
@@ -56,6 +58,7 @@ class ExpectedSource:
         self.source = source
         self.in_force = in_force
         self._state = State(folder)
+        self._quarantine = Quarantine(self._state, Held(self._state))
         self._moment = Moment(source, 0, LaneRecord(f"cdc.{source}", 0, 0, None, None))
 
     def fill(self, rows: Iterable[Change]) -> Iterator[int]:
@@ -91,7 +94,7 @@ class ExpectedSource:
         self._state.close()
 
     def _turn(self) -> Turn:
-        return Turn(self._moment, self.in_force, self._state, Seal(None))
+        return Turn(self._moment, self.in_force, self._state, Seal(None), self._quarantine)
 
 
 def late_paths(plan: EntityPlan) -> frozenset[FieldPath]:

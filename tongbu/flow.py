@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from rich.console import Group, RenderableType
@@ -31,11 +32,13 @@ class Flow:
     dead_letters: int = 0
     set_aside: tuple[SetAside, ...] = ()
     filling: tuple[Fill, ...] = ()
+    #: Quarantined table -> why it is, and how many of its changes are kept.
+    quarantined: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
         """Tell whether nobody has to look at it."""
-        return self.state == "running"
+        return self.state == "running" and not self.quarantined
 
 
 def inspect(instance: Instance) -> list[Flow]:
@@ -48,7 +51,12 @@ def inspect(instance: Instance) -> list[Flow]:
         lane = told.get(source, {})
         behind = _behind(bootstrap, "tongbu-processor", f"cdc.{source}")
         state = lane.get("stopped") or ("running" if lane else "not read yet")
-        flows.append(Flow("lane", source, behind, state, lane.get("dead_letters", 0)))
+        quarantined = lane.get("quarantined", {})
+        flows.append(
+            Flow(
+                "lane", source, behind, state, lane.get("dead_letters", 0), quarantined=quarantined
+            )
+        )
     complete_environment(instance.name)
     flows += [_sink(bootstrap, declared.value) for declared in load_bindings(FOLDER)]
     return flows
@@ -93,6 +101,10 @@ def report(flows: list[Flow]) -> RenderableType:
                 f"{flow.name}: {each.count:,} of {each.table} set aside since {each.since:%Y-%m-%d %H:%M:%S}: "
                 f"{each.reason}{waits}"
             )
+        notes += [
+            f"{flow.name}: {table} is quarantined, {ward['kept']:,} changes kept: {ward['why']}; `tongbu drift` says more"
+            for table, ward in flow.quarantined.items()
+        ]
         notes += [
             f"{flow.name}: filling {fill.entity} from {fill.source}, {fill.records:,} records so far, at {fill.reached}"
             for fill in flow.filling

@@ -78,6 +78,8 @@ def in_force(environment: Mapping[str, str]) -> dict[str, InForce]:
         dsn = environment[f"{name.upper()}_DSN"]
         live = captured.read(name, source, dsn, deployment.tables_of(name))
         found[name] = compile_in_force(declared, live)
+        for misfit in found[name].misfits.values():
+            raise TongbuError(f"source {name}: {misfit.why}", "`tongbu drift` says more.")
     return found
 
 

@@ -15,12 +15,18 @@ from schemas import expressions as form
 from schemas.captured import Table
 from schemas.declarations import Mapping
 from schemas.errors import TongbuError
+from schemas.expressions import Lookup, Part
 from schemas.source_code import SourceCode
+from streams.errors import RecordError
 from streams.records import Row
-from streams.stages.map_code import ROOT, Place, Scope, fields_of
+from streams.stages.map_code import ROOT, Place, Reads, Scope, fields_of
 
 #: A row image that could not be completed carries the error's code under this name, which no column can have.
 BROKEN = "\0broken"
+_INCOMPLETE = (
+    "a row that was read before its table had the column `{}`: "
+    "its next change brings it, `tongbu snapshot` that of all rows"
+)
 
 
 @dataclass(slots=True)
@@ -41,14 +47,18 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class CompiledMapping:
-    """A mapping in force."""
+    """A mapping in force; with misfits it can't be evaluated, and its tables are quarantined."""
 
     mapping: Mapping
+    reads: Reads
     evaluate: Callable[[Row, dict[str, Row | None], dict[str, list[Row]]], dict[str, Any]]
 
     def __call__(self, aggregate: Aggregate) -> dict[str, Any]:
         """Give the mapped fields; raise RecordError where a value does not fit, or a required one is missing."""
-        aggregate.record = self.evaluate(aggregate.root, aggregate.singles, aggregate.parts)
+        try:
+            aggregate.record = self.evaluate(aggregate.root, aggregate.singles, aggregate.parts)
+        except KeyError as error:
+            raise RecordError("image", "incomplete", _INCOMPLETE.format(error.args[0])) from error
         return aggregate.record
 
 
@@ -58,8 +68,8 @@ def compile_mapping(
     """
     Compile a mapping for the captured tables and the entity's Avro fields.
 
-    Raise TongbuError where it names a table, column or field that is not there: `tongbu plan` finds that
-    before it reaches a lane.
+    Columns that the tables don't have, or not in a form that can be used, are its misfits. Raise TongbuError where
+    it names a table that is not captured, or a field that the entity does not have.
     """
     root = _table(mapping.mapping, tables, mapping.from_)
     parts = {
@@ -77,10 +87,47 @@ def compile_mapping(
     for alias, table in singles.items():
         places[alias] = Place(code.variable(), table, optional=True)
         code.line(f"{places[alias].variable} = singles[{alias!r}]")
-    scope = Scope(source, zone, places[ROOT], places, parts)
+    reads = Reads()
+    _structure(mapping, root, parts, singles, reads)
+    scope = Scope(source, zone, reads, places[ROOT], places, parts)
     sums_last = sorted(mapping.fields.items(), key=lambda each: isinstance(each[1], form.Sum))
     code.line(f"return {fields_of(code, dict(sums_last), avro_fields, scope)}")
-    return CompiledMapping(mapping, code.function())
+    return CompiledMapping(mapping, reads, code.function())
+
+
+def _structure(
+    mapping: Mapping, root: Table, parts: dict[str, Table], singles: dict[str, Table], reads: Reads
+) -> None:
+    """Note the columns that tell which rows belong together: keys, scope, ids, joins."""
+    for table in (root, *parts.values(), *singles.values()):
+        for name in table.key:
+            reads.column(table, name)
+    for name in (*mapping.id_columns, *mapping.where):
+        reads.column(root, name)
+    for alias, part in mapping.parts.items():
+        _part(part, parts[alias], root, reads)
+    for alias, lookup in mapping.lookups.items():
+        _lookup(lookup, singles[alias], root, singles, reads)
+
+
+def _part(part: Part, table: Table, root: Table, reads: Reads) -> None:
+    for name in (*part.join, *filter(None, [part.order_by])):
+        reads.column(table, name)
+    if set(part.join.values()) != set(root.key):
+        joined = f"a part joins {sorted(part.join.values())}, but the key of {root.qualified} is {sorted(root.key)}"
+        reads.refuse(root, ", ".join(root.key), joined)
+
+
+def _lookup(
+    lookup: Lookup, table: Table, root: Table, singles: dict[str, Table], reads: Reads
+) -> None:
+    if set(lookup.key) != set(table.key):
+        named = f"a lookup names {sorted(lookup.key)}, but the key of {table.qualified} is {sorted(table.key)}"
+        reads.refuse(table, ", ".join(table.key), named)
+    for path in lookup.key.values():
+        alias, dot, name = path.partition(".")
+        if not dot or alias in singles:
+            reads.column(singles[alias] if dot else root, name if dot else path)
 
 
 def _table(mapping: str, tables: dict[str, Table], name: str) -> Table:

@@ -14,7 +14,7 @@ from functools import partial, reduce
 from typing import Any
 
 from schemas import expressions as form
-from schemas.captured import Table
+from schemas.captured import Column, Table
 from schemas.errors import TongbuError
 from schemas.expressions import Expression
 from schemas.source_code import SourceCode
@@ -43,11 +43,41 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Misfit:
+    """A column that a mapping reads and that its table does not have in a form that the mapping can use."""
+
+    table: str
+    column: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a mapping reads: the columns of each table, and which of them it can't use."""
+
+    columns: dict[str, set[str]] = field(default_factory=dict)
+    misfits: list[Misfit] = field(default_factory=list)
+
+    def column(self, table: Table, name: str) -> Column | None:
+        """Note that a column is read, and give it; a missing one is a misfit."""
+        self.columns.setdefault(table.qualified, set()).add(name)
+        found = table.column(name)
+        if found is None:
+            self.refuse(table, name, f"table `{table.qualified}` has no column `{name}`")
+        return found
+
+    def refuse(self, table: Table, name: str, why: str) -> None:
+        """Note that a column can't be used, and why."""
+        self.misfits.append(Misfit(table.qualified, name, why))
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """Where an expression stands: rows behind plain names and aliases, mapped arrays, and the source's surroundings."""
 
     source: str
     zone: str
+    reads: Reads
     row: Place
     aliases: dict[str, Place]
     parts: dict[str, Table]
@@ -108,31 +138,33 @@ def _compile(code: SourceCode, expression: Expression, avro_type: Any, scope: Sc
     return _COMPILERS[type(expression)](code, expression, avro_type, scope)
 
 
-def _raw(code: SourceCode, path: str, scope: Scope) -> tuple[str, str]:
-    """Read a column as it is, once per block; give the variable and the column's type."""
+def _raw(code: SourceCode, path: str, scope: Scope) -> tuple[str, Column | None, Table]:
+    """Read a column as it is, once per block; give the variable, the column (None: a misfit) and its table."""
     alias, dot, name = path.partition(".")
     if dot and alias not in scope.aliases:
         raise TongbuError(f"`{path}`: there is no lookup or single part `{alias}`")
     place, name = (scope.aliases[alias], name) if dot else (scope.row, path)
-    column = place.table.column(name)
-    if column is None:
-        raise TongbuError(f"table `{place.table.qualified}` has no column `{name}`")
+    column = scope.reads.column(place.table, name)
     known = scope.read.get((place.variable, name))
     if known is None:
         known = scope.read[place.variable, name] = code.variable()
         present = f"None if {place.variable} is None else " if place.optional else ""
-        code.line(f"{known} = {present}{place.variable}.get({name!r})")
-    return known, column.type
+        code.line(f"{known} = {present}{place.variable}[{name!r}]")
+    return known, column, place.table
 
 
 def _column(code: SourceCode, path: str, avro_type: Any, scope: Scope) -> str:
     kind = avro_kind(avro_type)
-    raw, column_type = _raw(code, path, scope)
+    raw, column, table = _raw(code, path, scope)
+    if column is None:
+        return raw
+    where = f"column `{path}` ({column.type})"
     try:
-        convert = converter(column_type, avro_type)
+        convert = converter(column.type, avro_type)
     except KeyError:
-        raise TongbuError(f"column `{path}` ({column_type}) can't become {kind}") from None
-    value, unfit = code.variable(), partial(_unfit, f"column `{path}` ({column_type})")
+        scope.reads.refuse(table, column.name, f"{where} can't become {kind}")
+        return raw
+    value, unfit = code.variable(), partial(_unfit, where, table.qualified)
     with code.block("try:"):
         code.line(f"{value} = None if {raw} is None else {code.name(convert)}({raw})")
     with code.block("except (ValueError, TypeError) as error:"):
@@ -140,19 +172,19 @@ def _column(code: SourceCode, path: str, avro_type: Any, scope: Scope) -> str:
     return value
 
 
-def _unfit(where: str, error: Exception) -> RecordError:
+def _unfit(where: str, table: str, error: Exception) -> RecordError:
     """Say what is wrong without the value: messages of the standard library quote it."""
     text = str(error)
     calm = text.partition(":")[0] if "'" in text or '"' in text else text
-    return RecordError("map", "conversion", f"{where}: {calm}")
+    return RecordError("map", "conversion", f"{where}: {calm}", table)
 
 
 def _as_text(code: SourceCode, expression: Expression, scope: Scope) -> str:
     """Read a code as text, whatever its column's type."""
     if not isinstance(expression, str):
         return _compile(code, expression, "string", scope)
-    raw, column_type = _raw(code, expression, scope)
-    if family(column_type) == "text":
+    raw, column, _ = _raw(code, expression, scope)
+    if column is None or family(column.type) == "text":
         return raw
     value = code.variable()
     code.line(

@@ -21,6 +21,9 @@ from streams.stages import aggregate as aggregates
 from streams.stages.aggregate import Touched
 from streams.stages.image import Store
 
+#: The code of ids that wait for a table.
+QUARANTINED = "quarantined"
+
 _pack = msgspec.msgpack.Encoder(decimal_format="string").encode
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -187,6 +190,8 @@ def _current(
 
 def _map(plan: EntityPlan, root_key: bytes, root: Row, store: Store) -> dict[str, Any]:
     """Map and rule an aggregate. Whatever goes wrong in these pure stages is the record's own trouble."""
+    if plan.waits_for is not None:
+        raise RecordError("quarantine", QUARANTINED, f"`{plan.waits_for}` is quarantined")
     aggregate = aggregates.read(plan, root_key, root, store)
     broken = aggregate.broken()
     if broken is not None:

@@ -21,7 +21,9 @@ from demo_world import CATALOG, in_force
 from ruamel.yaml import YAML
 
 from schemas.codec import Decoder
+from streams.held import Held
 from streams.pipeline import Turn
+from streams.quarantine import Quarantine
 from streams.records import Change, LaneRecord, Position, Row
 from streams.seal import Seal
 from streams.stages.encode import Moment
@@ -50,7 +52,7 @@ def process(source: str, rows: dict[str, list[Row]], folder: Path) -> Turn:
     state = State(folder)
     record = LaneRecord(f"cdc.{source}", 7, 0, None, None)
     moment = Moment(source, 7, record, transaction="1", committed_at=0)
-    turn = Turn(moment, in_force(source), state, Seal(None))
+    turn = Turn(moment, in_force(source), state, Seal(None), Quarantine(state, Held(state)))
     for _ in turn.transaction(changes(source, rows)):
         pass
     state.close()

@@ -18,6 +18,7 @@ LANE: dict[str, Any] = {
     "records_in_flight": 0,
     "published": 5,
     "withheld": 2,
+    "quarantined": {"public.head": {"code": "misfit", "why": "w", "kept": 3}},
 }
 
 
@@ -56,4 +57,5 @@ def test_metrics_and_health_are_answered_over_http() -> None:
     assert 'tongbu_lane_published_total{source="erp"} 5.0' in text
     assert 'tongbu_lane_withheld{source="erp"} 2.0' in text
     assert 'tongbu_lane_stopped{source="erp"} 0.0' in text
+    assert 'tongbu_lane_quarantined_changes{source="erp",table="public.head"} 3.0' in text
     assert state == "idle"

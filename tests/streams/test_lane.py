@@ -240,14 +240,46 @@ def test_a_transaction_that_never_comes_again_is_a_named_loss(reader: Reader) ->
     assert len(reader.records(outputs)) == 1
 
 
-def test_an_unknown_transaction_below_the_last_log_place_stops_the_lane(reader: Reader) -> None:
+def test_a_lane_that_meets_another_incarnation_waits_and_goes_on_when_it_is_meant(
+    reader: Reader,
+) -> None:
     log = Log().start()
     order(log)
+    reader.run(log)
     log.lsn = 10
-    order(log)
+    log.transaction(("u", "head", head(state=1)))
+    log.control(control.Republish(source="erp", entity="order", fill="f"))
+    log.transaction(("u", "head", head(state=0)))
+    assert reader.run(log) == []
+    reader = reader.reopen()
+    assert "`tongbu incarnation erp" in (reader.lane.waiting.why or "")
+    log.control(control.Incarnation(source="erp", reason="restored from a backup"))
 
-    with pytest.raises(LaneStopped, match="another incarnation"):
-        reader.run(log)
+    outputs = reader.run(log)
+
+    assert [record["status"] for record in reader.records(outputs)] == [
+        "approved",
+        "approved",
+        "draft",
+    ]
+    offsets = [lane_offset.unpack(each["lane_offset"])[1] for each in reader.messages(outputs)]
+    assert offsets == [len(log.records) - each for each in (6, 5, 2)]
+    assert reader.lane.waiting.why is None
+    assert reader.state.scan(b"wai\0") == []
+
+
+def test_a_lane_that_waits_again_keeps_the_rest_again(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    for number, lsn in enumerate((500, 10)):
+        log.lsn = lsn
+        log.transaction(("u", "head", head(note=f"note {number}")))
+    log.control(control.Incarnation(source="erp", reason="first"))
+    assert [each["note"] for each in reader.records(reader.run(log))] == ["n", "note 0"]
+    assert "below the last one" in (reader.lane.waiting.why or "")
+    log.control(control.Incarnation(source="erp", reason="second"))
+
+    assert [each["note"] for each in reader.records(reader.run(log))] == ["note 1"]
 
 
 def test_an_incarnation_that_stands_before_them_lets_log_places_start_anew(reader: Reader) -> None:

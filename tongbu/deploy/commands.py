@@ -171,9 +171,8 @@ def incarnation(
     """
     Say that a source's server was replaced or restored on purpose, so that its log places may start anew.
 
-    Without it a lane stops at a log place below the last one. It counts from where it stands in the lane log: stop
-    the connector, run this, then let it read the new server. What the old server committed last may be missing in the
-    new one: compare with `tongbu reconcile` afterwards.
+    Without it a lane that meets a log place below the last one keeps what it reads, and waits for this. What the old
+    server committed last may be missing in the new one: compare with `tongbu reconcile` afterwards.
     """
     subject = deployment(instance, namespace)
     if source not in subject.sources:
