@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from typing import Annotated
 
+import orjson
 import typer
 
 from schemas.errors import TongbuError
@@ -88,6 +89,44 @@ def scaling() -> None:
 
     report = {"cases": run(CASES, typer.echo)}
     write_report(run_folder() / "reports/scaling.json", report)
+
+
+@app.command()
+def processor(
+    rounds: Annotated[int, typer.Option(min=1, help="Measured rounds, after one to warm up.")] = 3,
+    rows: Annotated[int, typer.Option(min=1000, help="Rows captured and processed.")] = 100_000,
+    only: Annotated[str, typer.Option(help="Only beside `plain` or `capture`.")] = "",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the services up.")] = False,
+    instance: Annotated[str, typer.Option(help="The instance to run on.")] = "alone",
+) -> None:
+    """
+    Measure the processor alone: beside a plain confluent-kafka loop that does the same work, and beside capture alone.
+
+    Examples: python -m bench processor; python -m bench processor --only plain --rounds 1
+    """
+    from rich.console import Console
+
+    from bench.alone import capture, run
+    from tongbu.instance import run_folder
+    from tongbu.reports import write_report
+
+    console, report = Console(), {}
+    if only in ("", "plain"):
+        report["plain"] = run.compare(instance, run.Plan(rounds=rounds), console, keep=keep)
+    if only in ("", "capture"):
+        report["capture"] = capture.compare(instance, rounds, rows, console, keep=keep)
+    if not report:
+        raise TongbuError(f"nothing is called {only}", "Say plain or capture.")
+    write_report(run_folder() / "reports/processor.json", report)
+    typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+
+
+@app.command(hidden=True)
+def plain() -> None:
+    """Run the plain loop that `processor` compares with."""
+    from bench.alone.plain import run as run_plain
+
+    run_plain()
 
 
 @app.command(hidden=True)

@@ -40,7 +40,7 @@ def build(settings: Settings, name: str) -> Any:
         datadir=str(settings.tongbu_data / "faust"),
         **SETTINGS,
     )
-    install(app, processor, topics)
+    install(app, processor, topics, settings.kafka_bootstrap)
 
     processor.end_of = lambda place: app.consumer.highwater(TP(*place))
     if settings.tongbu_metrics:
@@ -51,9 +51,11 @@ def build(settings: Settings, name: str) -> Any:
     @app.agent(lane_logs, name="lanes")  # type: ignore[untyped-decorator]
     async def lanes(stream: Any) -> None:
         async for event in stream.noack().events():
-            generation, records = event.value
-            if generation == app.consumer.generation:
-                await processor.process(event.message.tp, records)
+            fetched = event.value
+            if fetched.reading is app.consumer.reading:
+                fetched.reading.begin(fetched)
+                await processor.process(fetched.tp, fetched.messages)
+            fetched.reading.done()
 
     @app.task  # type: ignore[untyped-decorator]
     async def deliveries() -> None:

@@ -99,3 +99,7 @@ class Outputs:
     def poll(self) -> None:
         """Take the answers that have come."""
         self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Wait for all answers; for whoever has nothing else to do meanwhile."""
+        self._producer.flush()

@@ -14,21 +14,22 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import msgspec
 import structlog
 
 from schemas.declarations import Source
 from streams.errors import LaneStopped
 from streams.flight import OwnedLane
-from streams.health import STAGES
 from streams.opening import Opener, Place
 from streams.outputs import Batch, Outputs
-from streams.records import LaneRecord
+from streams.records import LaneRecord, lane_record
 from streams.settings import REPLAY_OFFSET, Settings
 
 log = structlog.get_logger("processor")
 
-#: How often the broker's answers are taken while outputs are in flight.
-_TICK_SECONDS = 0.001
+#: How often the broker's answers are taken while something waits for them, and while outputs are merely in flight: every
+#: batch takes them anyway, and nobody but the state waits.
+_TICK_SECONDS, _LAND_SECONDS = 0.001, 0.005
 _HEARTBEAT_SECONDS = 0.25
 #: Exit codes; whoever supervises the process starts it again, and it does again what was not finished.
 _EXIT_STALE, _EXIT_BROKEN, _EXIT_DELIVERY = 72, 73, 75
@@ -46,7 +47,7 @@ class Processor:
         self.lanes: dict[Place, OwnedLane] = {}
         self._busy = asyncio.Lock()
         self._leaving = False
-        self._in_flight = asyncio.Event()
+        self._landing: asyncio.TimerHandle | None = None
         self._alive = time.monotonic()
         self._opener = Opener(settings, sources)
         self._copying = asyncio.Lock()
@@ -87,8 +88,8 @@ class Processor:
 
     # -- the way of a batch
 
-    async def process(self, place: Place, records: list[Any]) -> None:
-        """Bring a batch of a lane on its way: it returns before the outputs are delivered."""
+    async def process(self, place: Place, messages: list[Any]) -> None:
+        """Bring a batch of a lane (confluent_kafka messages) on its way; return before its outputs are delivered."""
         async with self._busy:
             owned = self.lanes.get(place)
             if owned is None or owned.stopped or self._leaving:
@@ -97,27 +98,28 @@ class Processor:
             try:
                 while owned.full:
                     await self._breathe()
-                await self._run(owned, records, batch)
+                await self._run(owned, messages, batch)
             except _LeavingError:
                 return  # what it wrote is discarded when the lane is closed
             except LaneStopped as error:
                 owned.stop(str(error))
                 return
-            owned.age = max(0, int(batch.received * 1e6) - records[-1].timestamp * 1000)
-            STAGES.labels(owned.lane.source, "captured").observe(owned.age / 1e6)
+            owned.age = max(0, int(batch.received * 1e6) - messages[-1].timestamp()[1] * 1000)
+            owned.took("captured", owned.age / 1e6)
             owned.depart(batch)
-            self._in_flight.set()
             self._land()
+            self._land_later()
 
-    async def _run(self, owned: OwnedLane, records: list[Any], batch: Batch) -> None:
+    async def _run(self, owned: OwnedLane, messages: list[Any], batch: Batch) -> None:
         lane, replay = owned.lane, self.settings.tongbu_replay
         topic = f"cdc.{lane.source}"
         received = int(batch.received * 1e6)
-        for record in records:
-            if record.offset < owned.next:
+        for message in messages:
+            offset = message.offset()
+            if offset < owned.next:
                 continue
-            muted = record.offset < owned.mute_below
-            for output in lane.process(self._lane_record(topic, record)):
+            muted = offset < owned.mute_below
+            for output in lane.process(self._lane_record(topic, message)):
                 if output is None:
                     await self._breathe()
                 elif muted:
@@ -130,14 +132,14 @@ class Processor:
                     while not self._outputs.produce(output, received, batch):
                         await self._breathe()
             batch.records += 1
-            owned.next = record.offset + 1
+            owned.next = offset + 1
 
-    def _lane_record(self, topic: str, record: Any) -> LaneRecord:
-        headers = tuple(record.headers)
-        offset = record.offset
+    def _lane_record(self, topic: str, message: Any) -> LaneRecord:
+        record = lane_record(topic, message)
         if self.settings.tongbu_replay:
-            offset = int(dict(headers)[REPLAY_OFFSET])
-        return LaneRecord(topic, offset, record.timestamp * 1000, record.key, record.value, headers)
+            offset = int(dict(record.headers)[REPLAY_OFFSET])
+            return msgspec.structs.replace(record, offset=offset)
+        return record
 
     async def _breathe(self) -> None:
         """Let others run in the middle of a batch; raise where the lanes are given up meanwhile."""
@@ -178,25 +180,28 @@ class Processor:
                 seconds=round(stale, 1),
             )
 
-    async def run(self) -> None:
-        """Take the broker's answers while batches are in flight, and tell that the loop is alive."""
+    def _land_later(self) -> None:
+        """Take the broker's answers in a moment, whether or not another batch comes, as long as any are due."""
+        if self._landing is None and any(owned.batches for owned in self.lanes.values()):
+            self._landing = asyncio.get_running_loop().call_later(_LAND_SECONDS, self._take_answers)
+
+    def _take_answers(self) -> None:
+        self._landing = None
         try:
-            while True:
-                try:
-                    await asyncio.wait_for(self._in_flight.wait(), _HEARTBEAT_SECONDS)
-                except TimeoutError:
-                    self._alive = time.monotonic()
-                    continue
-                self._land()
-                self._check_fresh()
-                self._alive = time.monotonic()
-                if not any(owned.batches for owned in self.lanes.values()):
-                    self._in_flight.clear()
-                else:
-                    await asyncio.sleep(_TICK_SECONDS)
+            self._check_fresh()
+            self._land()
         except Exception as error:
             log.exception("state can't be written")
             _die(_EXIT_BROKEN, "ending, the restart does the rest again", why=str(error))
+        self._land_later()
+
+    async def run(self) -> None:
+        """Tell that the loop is alive, for as long as the process lives."""
+        while True:
+            if self._landing is not None:
+                self._check_fresh()
+            self._alive = time.monotonic()
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
 
     async def checkpoint(self) -> None:
         """Copy the states of all lanes, in another thread; the log goes on meanwhile."""

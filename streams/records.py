@@ -11,8 +11,7 @@ import msgspec
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class LaneRecord:
+class LaneRecord(msgspec.Struct, frozen=True):
     """A record of a lane log; `offset` is its place there, `timestamp` its append time in microseconds."""
 
     topic: str
@@ -21,6 +20,18 @@ class LaneRecord:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def lane_record(topic: str, message: Any) -> LaneRecord:
+    """Give a message of confluent_kafka as a record of the lane log `topic`, whatever the topic's name is there."""
+    return LaneRecord(
+        topic,
+        message.offset(),
+        message.timestamp()[1] * 1000,
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+    )
 
 
 class Position(msgspec.Struct, frozen=True, order=True, array_like=True):

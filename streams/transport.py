@@ -1,33 +1,28 @@
 """
-The batching transport: Faust, reading whole fetches and starting where the state says.
+The batching transport: Faust, with a batch of records as its event, starting where the state says.
 
 Stock Faust makes one event (and four tasks) per record, seeks to the committed offset and loses records on
-gaps and errors (docs/faust.md). Here a partition's fetch is one event, the start position comes from the
-owner of the partition's state, and what is committed to Kafka is that owner's position. It uses private hooks of
-faust-streaming 0.15.3 and aiokafka 0.14.0, which are pinned; tests/streams/test_transport.py holds them to it.
+gaps and errors (docs/faust.md). Here the records come from `streams.reading`, batch by batch; Faust has the group, the
+assignment, the commits and the life cycle. The start position comes from the owner of the partition's state, and
+what is committed to Kafka is that owner's position. It uses private hooks of faust-streaming 0.15.3 and aiokafka
+0.14.0, which are pinned; tests/streams/test_transport.py holds them to it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 import faust
-from aiokafka import TopicPartition
 from faust.events import Event
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
-from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP
 
-#: Records per event: bounds the latency of the other lanes and the size of a state write.
-BATCH_RECORDS = 500
+from streams.reading import Fetched, Reading
 
-#: aiokafka asks for the other partitions alone once a fetch has waited this long to be consumed, and that request
-#: then keeps the broker's connection for up to 1.5 s while a busy lane has nothing in flight (0.1 s by
-#: default: a backlog went at a tenth of its speed). One worker consumes all lanes in turn anyway.
-PREFETCH_BACKOFF_SECONDS = 60.0
+#: So often it is looked whether partitions are assigned.
+_UNASSIGNED_SECONDS = 0.05
 
 
 class Owner(Protocol):
@@ -46,14 +41,8 @@ class Owner(Protocol):
         """Give the next offset to read of a partition, as its state has it on disk."""
 
 
-class Fetched(list[Any]):
-    """The records of one fetch of a partition; `generation` tells which seek it follows."""
-
-    generation = 0
-
-
 class Batch:
-    """Looks like a record to Faust; its value is (generation, records)."""
+    """Looks like a record to Faust, at the offset of its last one; its value is what was fetched."""
 
     __slots__ = (
         "checksum",
@@ -69,23 +58,13 @@ class Batch:
         "value",
     )
 
-    def __init__(self, records: list[Any], generation: int) -> None:
-        last = records[-1]
-        self.topic, self.partition, self.offset = last.topic, last.partition, last.offset
-        self.timestamp, self.timestamp_type = last.timestamp, last.timestamp_type
+    def __init__(self, fetched: Fetched) -> None:
+        last = fetched.messages[-1]
+        self.topic, self.partition, self.offset = last.topic(), last.partition(), last.offset()
+        self.timestamp_type, self.timestamp = last.timestamp()
         self.headers, self.key, self.checksum = (), None, None
         self.serialized_key_size = self.serialized_value_size = 0
-        self.value = (generation, records)
-
-
-class BatchScheduler(DefaultSchedulingStrategy):  # type: ignore[misc]
-    """Yields a batch per partition and fetch."""
-
-    def iterate(self, records: dict[TP, Fetched]) -> Iterator[tuple[TP, Batch]]:
-        """Cut each partition's fetch into batches."""
-        for tp, fetched in records.items():
-            for start in range(0, len(fetched), BATCH_RECORDS):
-                yield tp, Batch(fetched[start : start + BATCH_RECORDS], fetched.generation)
+        self.value = fetched
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]
@@ -101,44 +80,49 @@ class BatchSchema(faust.Schema):  # type: ignore[misc]
         return decode
 
 
-class _FetchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Seeks and fetches run in this one thread, so the generation stamped here is exact."""
-
-    generation = 0
+class _GroupThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """aiokafka is the member of the group: it joins, heartbeats and commits, and fetches nothing."""
 
     async def on_start(self) -> None:
         await super().on_start()
-        self._ensure_consumer()._fetcher._prefetch_backoff = PREFETCH_BACKOFF_SECONDS
+        # A member that seems not to fetch leaves the group after max.poll.interval.
+        self._fetching = self._ensure_consumer()._subscription.fetch_context()
+        self._fetching.__enter__()
 
-    async def seek_all(self, starts: dict[TP, int]) -> int:
+    async def rest(self) -> None:
         consumer = self._ensure_consumer()
-        self.generation += 1
-        for tp, offset in starts.items():
-            consumer.seek(TopicPartition(tp.topic, tp.partition), offset)
-        return self.generation
-
-    async def _fetch_records(self, *args: Any, **kwargs: Any) -> dict[TP, Fetched]:
-        stamped = {}
-        for tp, records in (await super()._fetch_records(*args, **kwargs)).items():
-            if records:
-                stamped[tp] = Fetched(records)
-                stamped[tp].generation = self.generation
-        return stamped
+        consumer.pause(*consumer.assignment())
 
 
 class LaneConsumer(driver.Consumer):  # type: ignore[misc]
-    """A consumer whose offsets are those of the states that `owner` holds."""
+    """A consumer whose offsets are those of the states that `owner` holds; `reading` brings their records."""
 
     owner: Owner
-    #: The generation of the last seek; batches of earlier ones are stale and will be fetched again.
-    generation = 0
+    bootstrap: str
+    #: That of the present assignment: what others have brought is stale, and will be read again.
+    reading: Reading | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._seeking = asyncio.Lock()
         super().__init__(*args, **kwargs)
 
-    def _new_consumer_thread(self) -> _FetchThread:
-        return _FetchThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> _GroupThread:
+        return _GroupThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, Any]:
+        del active_partitions
+        if self.reading is None:
+            await asyncio.sleep(_UNASSIGNED_SECONDS)
+            return {}
+        fetched = await self.reading.take(timeout)
+        return {} if fetched is None else {fetched.tp: [Batch(fetched)]}
+
+    def highwater(self, tp: TP) -> int | None:
+        """Give the end of a partition as the reading knows it."""
+        return None if self.reading is None else self.reading.end(tp)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Leave it to /healthz: stock Faust looks at aiokafka's fetches, of which there are none."""
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> list[TP]:
         del topics
@@ -149,6 +133,10 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Forget gaps: positions come from the state, not from acknowledged offsets."""
+
+    async def sleep(self, n: Any) -> None:
+        """Let others run, without the task and the timer that stock Faust makes for that before every fetch."""
+        await (asyncio.sleep(0) if n == 0 else super().sleep(n))
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
         """Skip the four tasks that stock Faust makes per message to be able to suspend in its midst."""
@@ -165,21 +153,28 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
             if not tps:
                 return
             committed = {tp: offset or 0 for tp, offset in (await self.seek_to_committed()).items()}
+            await self._thread.call_thread(self._thread.rest)
+            await self._stop_reading()
             await self.owner.release()
             starts = await asyncio.get_running_loop().run_in_executor(
                 None, self.owner.open, tps, committed
             )
-            self.generation = await self._thread.call_thread(self._thread.seek_all, starts)
             for tp in tps:
                 self._read_offset[tp] = None
                 self._committed_offset[tp] = committed.get(tp) or None
+            self.reading = Reading(self.bootstrap, starts)
+
+    async def _stop_reading(self) -> None:
+        reading, self.reading = self.reading, None
+        if reading is not None:
+            await reading.stop()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish, commit and close before another worker starts."""
         self.stop_flow()
         self.app.flow_control.suspend()
         self.app.flow_control.clear()
-        self.generation = -1
+        await self._stop_reading()
         await self.owner.drain()
         await self.commit()
         await self.owner.release()
@@ -187,7 +182,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def on_stop(self) -> None:
         """Finish, commit and close on SIGTERM."""
-        self.generation = -1
+        await self._stop_reading()
         await self.owner.drain()
         await super().on_stop()
         await self.owner.release()
@@ -201,7 +196,7 @@ class _Tables(TableManager):  # type: ignore[misc]
         await self.recovery.start()
 
 
-def install(app: Any, owner: Owner, lane_topics: set[str]) -> None:
+def install(app: Any, owner: Owner, lane_topics: set[str], bootstrap: str) -> None:
     """Make an app read lanes for an owner."""
 
     class OwnedConsumer(LaneConsumer):
@@ -210,14 +205,13 @@ def install(app: Any, owner: Owner, lane_topics: set[str]) -> None:
     class Transport(driver.Transport):  # type: ignore[misc]
         Consumer = OwnedConsumer
 
-    OwnedConsumer.owner = owner
+    OwnedConsumer.owner, OwnedConsumer.bootstrap = owner, bootstrap
     app.lane_topics = lane_topics
     app.transport = Transport(app.conf.broker_consumer, app, loop=None)
 
 
 #: Settings of the Faust app that the transport relies on.
 SETTINGS: dict[str, Any] = {
-    "ConsumerScheduler": BatchScheduler,
     "TableManager": _Tables,
     "key_serializer": "raw",
     "value_serializer": "raw",
@@ -230,5 +224,4 @@ SETTINGS: dict[str, Any] = {
     "consumer_auto_offset_reset": "earliest",
     "broker_commit_interval": 0.3,
     "broker_heartbeat_interval": 1.0,
-    "broker_max_poll_records": 2000,
 }

@@ -10,23 +10,25 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from contextlib import nullcontext
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
 import faust
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.events import Event
 from faust.tables.manager import TableManager
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
-from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP
 
 from streams import transport
-from streams.transport import BATCH_RECORDS, Batch, BatchScheduler, BatchSchema, Fetched
+from streams.reading import Fetched
+from streams.transport import Batch, BatchSchema
 
 LANE = TP("cdc.erp", 0)
 
@@ -53,20 +55,21 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (driver.Consumer._new_offset, ["self", "tp"], False),
         (driver.Consumer._add_gap, ["self", "tp", "offset_from", "offset_to"], True),
         (driver.Consumer.wait_first, ["self", "coros", "timeout"], True),
+        (driver.Consumer.sleep, ["self", "n"], True),
         (driver.Consumer.perform_seek, ["self"], True),
         (driver.Consumer.seek_to_committed, ["self"], True),
         (driver.Consumer.on_partitions_revoked, ["self", "revoked"], True),
         (driver.Consumer.on_stop, ["self"], True),
         (driver.Consumer.stop_flow, ["self"], False),
-        (
-            driver.AIOKafkaConsumerThread._fetch_records,
-            ["self", "consumer", "active_partitions", "timeout", "max_records"],
-            True,
-        ),
+        (driver.Consumer._getmany, ["self", "active_partitions", "timeout"], True),
+        (driver.Consumer.highwater, ["self", "tp"], False),
+        (driver.Consumer.verify_event_path, ["self", "now", "tp"], False),
+        (AIOKafkaConsumer.pause, ["self", "partitions"], False),
+        (AIOKafkaConsumer.assignment, ["self"], False),
+        (SubscriptionState.fetch_context, ["self"], False),
         (driver.AIOKafkaConsumerThread._ensure_consumer, ["self"], False),
         (driver.AIOKafkaConsumerThread.on_start, ["self"], True),
         (driver.AIOKafkaConsumerThread.call_thread, ["self", "fun", "args", "kwargs"], True),
-        (DefaultSchedulingStrategy.iterate, ["self", "records"], False),
         (TableManager.on_start, ["self"], True),
         (TableManager._update_channels, ["self"], True),
         (Event.__init__, ["self", "app", "key", "value", "headers", "message"], False),
@@ -84,15 +87,14 @@ def test_a_hook_is_there_with_the_signature_that_is_overridden_or_called(
     ("ours", "theirs"),
     [
         (transport.LaneConsumer, driver.Consumer),
-        (transport._FetchThread, driver.AIOKafkaConsumerThread),
-        (transport.BatchScheduler, DefaultSchedulingStrategy),
+        (transport._GroupThread, driver.AIOKafkaConsumerThread),
         (transport.BatchSchema, faust.Schema),
         (transport._Tables, TableManager),
     ],
     ids=lambda each: each.__name__,
 )
 def test_every_override_overrides_something(ours: type, theirs: type) -> None:
-    added = {"seek_all", "owner", "generation"}
+    added = {"rest", "owner", "bootstrap", "reading", "_stop_reading"}
     methods = {name for name in vars(ours) if not name.startswith("__")} - added
     assert methods
     assert {name for name in methods if not hasattr(theirs, name)} == set()
@@ -104,13 +106,14 @@ def test_every_override_overrides_something(ours: type, theirs: type) -> None:
         (base.Consumer.force_commit, "self._filter_tps_with_pending_acks(topics)"),
         (base.Consumer._filter_committable_offsets, "self._new_offset(tp)"),
         (base.Consumer._drain_messages, "await self._add_gap("),
+        (base.Consumer._drain_messages, "await self.sleep(0)"),
         (base.Consumer._drain_messages, "callback(message), self.suspend_flow.wait()"),
-        (base.Consumer.getmany, "self.scheduler.iterate(records)"),
-        (base.Consumer.__init__, "self.app.conf.ConsumerScheduler()"),
+        (base.Consumer._wait_next_records, "await self._getmany("),
+        (base.Consumer.getmany, "self.highwater(tp)"),
+        (base.Consumer.verify_all_partitions_active, "self.verify_event_path(now, tp)"),
         (base.ThreadDelegateConsumer.__init__, "self._new_consumer_thread()"),
-        (driver.AIOKafkaConsumerThread.getmany, "self._fetch_records"),
-        (Fetcher._proc_fetch_request, "backoff=self._prefetch_backoff"),
-        (Fetcher._get_actions_per_node, "record.calculate_backoff()"),
+        (GroupCoordinator._heartbeat_routine, "self._subscription.fetcher_idle_time"),
+        (Fetcher._get_actions_per_node, "tp_state.paused"),
     ],
     ids=lambda each: getattr(each, "__qualname__", each),
 )
@@ -134,9 +137,8 @@ def test_fausts_wait_for_tables_is_one_second_and_nothing_else() -> None:
 def test_an_app_takes_every_setting_and_gets_the_transport_installed() -> None:
     app = faust.App("test", broker="kafka://127.0.0.1:1", **transport.SETTINGS)
     owner = Owner({})
-    transport.install(app, owner, {"cdc.erp"})
+    transport.install(app, owner, {"cdc.erp"}, "127.0.0.1:1")
 
-    assert app.conf.ConsumerScheduler is BatchScheduler
     assert isinstance(app.tables, transport._Tables)
     assert issubclass(app.transport.Consumer, transport.LaneConsumer)
     assert app.transport.Consumer.owner is owner
@@ -146,54 +148,37 @@ def test_an_app_takes_every_setting_and_gets_the_transport_installed() -> None:
 # -- batches
 
 
-def record(offset: int) -> Any:
+def message(offset: int, value: bytes | None = b"{}") -> Any:
     return SimpleNamespace(
-        topic="cdc.erp", partition=0, offset=offset, timestamp=7_000 + offset, timestamp_type=1
+        topic=lambda: "cdc.erp",
+        partition=lambda: 0,
+        offset=lambda: offset,
+        timestamp=lambda: (1, 7_000 + offset),
+        value=lambda: value,
+        error=lambda: None,
     )
 
 
-def fetched(count: int, generation: int = 3, start: int = 0) -> Fetched:
-    records = Fetched(record(start + number) for number in range(count))
-    records.generation = generation
-    return records
-
-
-def test_a_fetch_is_cut_into_batches_that_hold_every_record_once_and_in_order() -> None:
-    records = {LANE: fetched(2 * BATCH_RECORDS + 1), TP("cdc.oa", 0): fetched(1)}
-
-    batches = list(BatchScheduler().iterate(records))
-
-    sizes = [(tp.topic, len(batch.value[1])) for tp, batch in batches]
-    assert sizes == [
-        ("cdc.erp", BATCH_RECORDS),
-        ("cdc.erp", BATCH_RECORDS),
-        ("cdc.erp", 1),
-        ("cdc.oa", 1),
-    ]
-    offsets = [each.offset for tp, batch in batches if tp == LANE for each in batch.value[1]]
-    assert offsets == list(range(2 * BATCH_RECORDS + 1))
-
-
-def test_every_batch_of_a_fetch_carries_the_generation_of_the_seek_it_follows() -> None:
-    batches = BatchScheduler().iterate({LANE: fetched(BATCH_RECORDS + 1, generation=5)})
-    assert [batch.value[0] for _, batch in batches] == [5, 5]
+def fetched(*offsets: int, number: int = 1) -> Fetched:
+    return Fetched(None, number, LANE, [message(offset) for offset in offsets])  # type: ignore[arg-type]
 
 
 def test_a_batch_stands_at_the_offset_of_its_last_record_as_faust_goes_on_after_it() -> None:
-    batch = Batch([record(4), record(9)], 1)
+    batch = Batch(fetched(4, 9))
     assert (batch.topic, batch.partition, batch.offset, batch.timestamp) == ("cdc.erp", 0, 9, 7009)
 
 
 def test_faust_makes_its_message_of_a_batch() -> None:
     app = SimpleNamespace(app=SimpleNamespace(consumer_generation_id=1))
-    message = driver.Consumer._to_message(app, LANE, Batch([record(4)], 1))
-    assert message.value == (1, [record(4)])
-    assert message.offset == 4
+    found = fetched(4)
+    made = driver.Consumer._to_message(app, LANE, Batch(found))
+    assert made.value is found
+    assert made.offset == 4
 
 
 def test_the_schema_hands_a_batch_on_without_decoding_it() -> None:
     app: Any = SimpleNamespace()
-    value = (1, [record(1)])
+    value = fetched(1)
     decode = BatchSchema(key_type=bytes, value_type=bytes).compile(app)
     event = asyncio.run(decode(SimpleNamespace(value=value)))
     assert event.value is value
@@ -224,19 +209,30 @@ class Owner:
 
 
 class Thread:
-    """Stands for the fetch thread."""
+    """Stands for the thread of the group's member."""
 
-    def __init__(self) -> None:
-        self.generation = 0
-        self.starts: dict[TP, int] = {}
+    rested = 0
 
-    async def seek_all(self, starts: dict[TP, int]) -> int:
-        self.starts = starts
-        self.generation += 1
-        return self.generation
+    async def rest(self) -> None:
+        self.rested += 1
 
     async def call_thread(self, function: Any, *args: Any) -> Any:
         return await function(*args)
+
+
+class Reads:
+    """Stands for a reading."""
+
+    def __init__(self, bootstrap: str, starts: dict[TP, int]) -> None:
+        self.starts, self.stopped = starts, False
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.fixture(autouse=True)
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "Reading", Reads)
 
 
 def consumer(owner: Owner, assigned: set[TP], committed: dict[TP, int | None]) -> Any:
@@ -252,7 +248,7 @@ def consumer(owner: Owner, assigned: set[TP], committed: dict[TP, int | None]) -
         async def seek_to_committed(self) -> dict[TP, int | None]:
             return committed
 
-    Consumer.owner = owner
+    Consumer.owner, Consumer.bootstrap = owner, "127.0.0.1:1"
     return Consumer()
 
 
@@ -265,20 +261,24 @@ def test_reading_starts_at_the_states_position_not_at_the_committed_offset() -> 
     owner = Owner({LANE: 40})
     found = asyncio.run(seek())
 
-    assert found._thread.starts == {LANE: 40}
+    assert found.reading.starts == {LANE: 40}
+    assert found._thread.rested == 1, "aiokafka fetches nothing"
     assert owner.calls == ["release", ("open", {LANE}, {LANE: 70})]
     assert found._read_offset == {LANE: None}, "else Faust drops what is below"
 
 
-def test_a_seek_begins_a_new_generation_so_that_what_was_fetched_before_is_stale() -> None:
-    async def seek_twice() -> list[int]:
+def test_a_seek_begins_a_new_reading_so_that_what_was_fetched_before_is_stale() -> None:
+    async def seek_twice() -> list[Any]:
         found, seen = consumer(Owner({LANE: 1}), {LANE}, {LANE: None}), []
         for _ in range(2):
             await found.perform_seek()
-            seen.append(found.generation)
+            seen.append(found.reading)
         return seen
 
-    assert asyncio.run(seek_twice()) == [1, 2]
+    first, second = asyncio.run(seek_twice())
+    assert first is not second
+    assert first.stopped
+    assert not second.stopped
 
 
 def test_only_a_position_on_disk_is_committed() -> None:
@@ -305,9 +305,11 @@ def test_a_revoked_partition_is_drained_then_committed_then_closed(
             owner.calls.append("revoked")
 
         found.commit = commit
+        reading = found.reading = Reads("", {})
         monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", stock)
         await found.on_partitions_revoked({LANE})
-        assert found.generation == -1, "what is still in the stream is stale"
+        assert reading.stopped
+        assert found.reading is None, "what is still in the stream is stale"
 
     owner = Owner({LANE: 12})
     asyncio.run(revoke())
@@ -315,24 +317,22 @@ def test_a_revoked_partition_is_drained_then_committed_then_closed(
     assert owner.calls == ["stop", "drain", "commit", "release", "revoked"]
 
 
-def test_records_of_a_fetch_are_stamped_with_the_seek_before_it_and_empty_ones_left_out() -> None:
-    async def fetch() -> Any:
-        thread = transport._FetchThread.__new__(transport._FetchThread)
-        thread.generation = 4
-        thread.consumer = SimpleNamespace(flow_active=True)
+# -- the member of the group
 
-        async def fetched_records(*args: Any, **kwargs: Any) -> Any:
-            return {LANE: [record(1)], TP("cdc.oa", 0): []}
 
-        fetcher = SimpleNamespace(
-            _closed=False,
-            fetched_records=fetched_records,
-            _subscriptions=SimpleNamespace(fetch_context=nullcontext),
-        )
-        client = SimpleNamespace(_closed=False, _fetcher=fetcher)
-        return await thread._fetch_records(client, {LANE})
+def test_a_member_that_fetches_nothing_is_never_idle_so_it_does_not_leave_the_group() -> None:
+    async def start() -> SubscriptionState:
+        thread = transport._GroupThread.__new__(transport._GroupThread)
+        subscription = SubscriptionState()
+        thread._ensure_consumer = lambda: SimpleNamespace(_subscription=subscription)
+        with pytest.MonkeyPatch.context() as patch:
 
-    found = asyncio.run(fetch())
+            async def stock(self: Any) -> None:
+                pass
 
-    assert found == {LANE: [record(1)]}
-    assert found[LANE].generation == 4
+            patch.setattr(driver.AIOKafkaConsumerThread, "on_start", stock)
+            await thread.on_start()
+        subscription._last_fetch_ended -= 10_000
+        return subscription
+
+    assert asyncio.run(start()).fetcher_idle_time == 0

@@ -1,0 +1,139 @@
+"""
+The processor alone against capture alone: the same rows of the demo's ERP, first captured, then processed, in turn.
+
+Capture is Kafka Connect with the connector as it ships, into an idle lane log; then the processor, with the demo's mappings
+and rules, drains what was captured while Connect stands still. Both rates are taken between the same shares of the rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+from bench import resources
+from bench.alone.drain import FROM, TO, drained
+from bench.connect import Connect
+from bench.source import Erp, Orders
+from bench.system import wait
+from schemas.declarations import load_sources
+from tongbu import topics
+from tongbu.deploy import commands as deploy
+from tongbu.deploy.deployment import Deployment
+from tongbu.instance import Instance
+from tongbu.stack import lifecycle
+from tongbu.stack.display import Progress
+from tongbu.stack.supervision import Supervisor
+
+_LANE, _OUTPUT = "cdc.erp", "canonical.transactions.v1"
+#: BEGIN, header, two lines, END.
+_RECORDS = 5
+
+
+def compare(
+    instance_name: str, rounds: int, rows: int, console: Console, *, keep: bool
+) -> dict[str, Any]:
+    """Measure both; give rows per second and CPU per row by part, medians of the rounds, and the ratio."""
+    instance = Instance.load(instance_name)
+    try:
+        with Progress(console) as progress:
+            lifecycle.up(instance, progress, with_pipeline=False)
+        stage = _Stage(instance, console.print)
+        found = [stage.round(rows) for _ in range(rounds + 1)][1:]
+    finally:
+        if not keep:
+            lifecycle.down(instance, purge=True)
+    report = {
+        side: {name: _median([each[side][name] for each in found]) for name in found[0][side]}
+        for side in ("capture", "processor")
+    }
+    rates = {side: report[side]["rows_per_s"] for side in report}
+    return {**report, "ratio": round(rates["processor"] / rates["capture"], 2)}
+
+
+def _median(values: list[Any]) -> Any:
+    if isinstance(values[0], dict):
+        return {
+            name: round(median(each.get(name, 0.0) for each in values), 1) for name in values[0]
+        }
+    return round(median(values))
+
+
+class _Stage:
+    """The demo's ERP with capture and processor, both stopped."""
+
+    def __init__(self, instance: Instance, tell: Callable[[str], None]) -> None:
+        environment = instance.environment()
+        self._tell, self._folder = tell, instance.folder
+        self._bootstrap = environment["KAFKA_BOOTSTRAP"]
+        self._partition = load_sources()["erp"].partition
+        self._erp = Erp(environment["ERP_DSN"])
+        self._connect = Connect(environment["CONNECT_URL"])
+        self._supervisor = Supervisor(instance)
+        tell("deploying, and waiting for the snapshot")
+        self._connect.resume(*{"erp"} & self._connect.names())
+        deploy.perform(Deployment(environment), None, lambda _: None)
+        self._status = Path(environment["TONGBU_DATA"]) / "processor.json"
+        self._supervisor.start_process("processor")
+        wait("the initial snapshot is published", self._published)
+        self._stop()
+        self._connect.stop("erp")
+
+    def round(self, rows: int) -> dict[str, dict[str, Any]]:
+        """Write rows, capture them, process them."""
+        orders = self._erp.backlog(rows, 2)
+        return {"capture": self._capture(orders), "processor": self._process(orders)}
+
+    def _capture(self, orders: Orders) -> dict[str, Any]:
+        start, before = self._end(_LANE), resources.cpu_seconds(self._folder)
+        self._connect.resume("erp")
+        wanted = start + orders.count * _RECORDS
+        wait("the rows are captured", lambda: self._end(_LANE) >= wanted)
+        spent = resources.difference(before, resources.cpu_seconds(self._folder))
+        self._connect.stop("erp")
+        places = [start + int(orders.count * _RECORDS * share) for share in (FROM, TO)]
+        first, last = (self._appended(place) for place in places)
+        rate = orders.rows * (TO - FROM) / (last - first)
+        return self._found("capture", rate, spent, orders)
+
+    def _process(self, orders: Orders) -> dict[str, Any]:
+        done = self._end(_OUTPUT, self._partition)
+        before = resources.cpu_seconds(self._folder)
+        self._supervisor.start_process("processor")
+        read = partial(self._end, _OUTPUT, self._partition)
+        (first, began), (last, ended) = drained(read, done, orders.count, time.monotonic)
+        wait("all is processed", lambda: read() >= done + orders.count)
+        spent = resources.difference(before, resources.cpu_seconds(self._folder))
+        self._stop()
+        rate = (last - first) / orders.count * orders.rows / (ended - began)
+        return self._found("processor", rate, spent, orders)
+
+    def _found(
+        self, side: str, rate: float, spent: dict[str, float], orders: Orders
+    ) -> dict[str, Any]:
+        micros = {
+            role: round(used / orders.rows * 1e6, 1) for role, used in spent.items() if used > 0.05
+        }
+        said = ", ".join(f"{role} {used}" for role, used in micros.items())
+        self._tell(f"{side} alone: {rate:,.0f} rows/s; us of CPU per row: {said}")
+        return {"rows_per_s": rate, "us_per_row": micros}
+
+    def _end(self, topic: str, partition: int = 0) -> int:
+        return topics.ends(self._bootstrap, [topic])[topic, partition]
+
+    def _appended(self, offset: int) -> float:
+        (message,) = topics.read(self._bootstrap, _LANE, 0, offset, offset + 1)
+        return float(message.timestamp()[1]) / 1000
+
+    def _published(self) -> bool:
+        lanes = orjson.loads(self._status.read_bytes()) if self._status.exists() else {}
+        return bool(lanes.get("erp", {}).get("snapshot_published"))
+
+    def _stop(self) -> None:
+        self._supervisor.rpc.stopProcess("processor")

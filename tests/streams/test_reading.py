@@ -1,0 +1,204 @@
+"""How batches come from a lane log to the event loop; with a client that answers as told, and what a broker does in test_processor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from faust.types import TP
+
+from streams import reading
+from streams.reading import BATCH_RECORDS, Fetched, Reading
+
+ERP, OA = TP("cdc.erp", 0), TP("cdc.oa", 0)
+END = b'{"status":"END","id":"7:9"}'
+
+
+class Message:
+    def __init__(self, offset: int, value: bytes | None = b"{}", tp: TP = ERP) -> None:
+        self.place, self._value, self.failure = (tp, offset), value, None
+
+    def topic(self) -> str:
+        return self.place[0].topic
+
+    def partition(self) -> int:
+        return self.place[0].partition
+
+    def offset(self) -> int:
+        return self.place[1]
+
+    def value(self) -> bytes | None:
+        return self._value
+
+    def error(self) -> Any:
+        return self.failure
+
+
+class Client:
+    """Gives messages as librdkafka does: `poll` the next one, `consume` what is there."""
+
+    #: Pieces in which the messages come; None: nothing comes for a while.
+    pieces: list[Any] = []
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.assigned: list[Any] = []
+        self.closed = False
+        self._piece: list[Message] = []
+
+    def assign(self, places: list[Any]) -> None:
+        self.assigned = [(each.topic, each.partition, each.offset) for each in places]
+
+    def poll(self, seconds: float) -> Message | None:
+        if not self._piece:
+            self._piece = (self.pieces.pop(0) if self.pieces else None) or []
+        return self._piece.pop(0) if self._piece else None
+
+    def consume(self, count: int, seconds: float) -> list[Message]:
+        taken, self._piece = self._piece[:count], self._piece[count:]
+        return taken
+
+    def get_watermark_offsets(self, place: Any, *, cached: bool) -> tuple[int, int]:
+        return (0, 77) if place.topic == ERP.topic else (-1001, -1001)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "Consumer", Client)
+
+
+def reads(*pieces: list[Message] | None, batches: int) -> list[Fetched]:
+    """Give the first batches of a reading that gets its messages in these pieces."""
+
+    async def take() -> list[Fetched]:
+        found, taken = Reading("", {ERP: 5}), []
+        try:
+            while len(taken) < batches:
+                fetched = await found.take(10)
+                if fetched is not None:
+                    taken.append(fetched)
+                    found.begin(fetched)
+                    found.done()
+        finally:
+            await found.stop()
+        assert found._consumer.closed
+        return taken
+
+    Client.pieces = list(pieces)
+    return run(take())
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(coroutine, 30))
+
+
+def offsets(fetched: Fetched) -> list[int]:
+    return [message.offset() for message in fetched.messages]
+
+
+def test_a_transaction_that_comes_in_pieces_makes_one_batch() -> None:
+    (batch,) = reads([Message(5)], [Message(6), Message(7)], [Message(8, END)], batches=1)
+    assert offsets(batch) == [5, 6, 7, 8]
+
+
+def test_after_the_end_of_a_transaction_nothing_is_waited_for() -> None:
+    first, second = reads([Message(5), Message(6, END)], [Message(7, END)], batches=2)
+    assert (offsets(first), offsets(second)) == ([5, 6], [7])
+
+
+def test_what_is_without_an_end_is_handed_over_all_the_same() -> None:
+    (batch,) = reads([Message(5), Message(6, None)], None, batches=1)
+    assert offsets(batch) == [5, 6]
+
+
+def test_a_backlog_is_cut_into_batches_that_hold_every_record_once_and_in_order() -> None:
+    backlog = [Message(number) for number in range(2 * BATCH_RECORDS + 1)]
+    batches = reads(backlog, batches=3)
+    assert [len(each.messages) for each in batches] == [BATCH_RECORDS, BATCH_RECORDS, 1]
+    assert [each for batch in batches for each in offsets(batch)] == list(
+        range(2 * BATCH_RECORDS + 1)
+    )
+
+
+def test_each_partition_has_batches_of_its_own() -> None:
+    mixed = [Message(5), Message(3, b"{}", OA), Message(6, END), Message(4, END, OA)]
+    first, second = reads(mixed, batches=2)
+    assert (first.tp, offsets(first)) == (ERP, [5, 6])
+    assert (second.tp, offsets(second)) == (OA, [3, 4])
+
+
+def test_a_batch_that_was_lost_on_its_way_is_noticed_before_the_next_is_processed() -> None:
+    async def lose() -> None:
+        found = Reading("", {ERP: 5})
+        try:
+            lost, came = await found.take(10), await found.take(10)
+            assert lost is not None
+            assert came is not None
+            with pytest.raises(RuntimeError, match="batch 2 came instead of batch 1"):
+                found.begin(came)
+        finally:
+            await found.stop()
+
+    Client.pieces = [[Message(5, END)], [Message(6, END)]]
+    run(lose())
+
+
+def test_no_more_than_two_batches_wait_in_memory() -> None:
+    async def look() -> int:
+        found = Reading("", {ERP: 5})
+        try:
+            await found.take(10)
+            await found.take(10)
+            assert await found.take(0.2) is None, "none of the first two is done with"
+            found.done()
+            third = await found.take(10)
+            assert third is not None
+            return third.number
+        finally:
+            await found.stop()
+
+    Client.pieces = [[Message(number, END)] for number in range(9)]
+    assert run(look()) == 3
+
+
+def test_a_log_that_cannot_be_read_on_is_an_error_and_no_silence() -> None:
+    async def fail() -> None:
+        found = Reading("", {ERP: 5})
+        try:
+            with pytest.raises(KafkaException):
+                await found.take(10)
+        finally:
+            await found.stop()
+
+    gone = Message(5)
+    gone.failure = KafkaError(KafkaError._AUTO_OFFSET_RESET)
+    Client.pieces = [[gone]]
+    run(fail())
+
+
+def test_the_end_of_a_log_is_known_once_the_broker_told_it() -> None:
+    async def look() -> tuple[int | None, int | None]:
+        found = Reading("", {ERP: 5, OA: 0})
+        await found.take(10)
+        await found.stop()
+        return found.end(ERP), found.end(OA)
+
+    Client.pieces = [[Message(5, END)]]
+    assert run(look()) == (77, None)
+
+
+def test_who_waits_for_a_batch_when_the_reading_stops_gets_none_at_once() -> None:
+    async def stop() -> Any:
+        found = Reading("", {ERP: 5})
+        waiting = asyncio.create_task(found.take(3600))
+        await asyncio.sleep(0)
+        await found.stop()
+        return await waiting
+
+    Client.pieces = []
+    assert run(stop()) is None
