@@ -14,8 +14,15 @@ import orjson
 
 from schemas.errors import DeclarationError
 
+#: Records of mirrored tables: they have no topic of their own, and travel in transaction messages only.
+MIRROR_TABLE, MIRROR_ROW = "mirror.table.v1", "mirror.row.v1"
 #: Topic of each record in schemas/records; entity topics follow from name and major.
-RECORD_TOPICS = {"transactions": "canonical.transactions.v1", "dead_letter": "hub.dead-letter.v1"}
+RECORD_TOPICS = {
+    "transactions": "canonical.transactions.v1",
+    "dead_letter": "hub.dead-letter.v1",
+    "mirror_table": MIRROR_TABLE,
+    "mirror_row": MIRROR_ROW,
+}
 
 
 @dataclass(frozen=True)

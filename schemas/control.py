@@ -44,6 +44,14 @@ class OutputSchema(msgspec.Struct, frozen=True, kw_only=True):
     schema: dict[str, Any]
 
 
+class Mirrored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table that is mirrored as it is: binding -> name of its target table, and the columns left out."""
+
+    table: str
+    targets: dict[str, str]
+    without: tuple[str, ...] = ()
+
+
 class Declarations(_Control, frozen=True, kw_only=True, tag="declarations"):
     """Everything declared for a source, in force from here on; `hash` is over the canonical JSON of the rest."""
 
@@ -53,6 +61,7 @@ class Declarations(_Control, frozen=True, kw_only=True, tag="declarations"):
     mappings: tuple[dict[str, Any], ...]
     rules: tuple[dict[str, Any], ...]
     schemas: tuple[OutputSchema, ...]
+    mirrors: tuple[Mirrored, ...] = ()
 
 
 class Republish(_Control, frozen=True, kw_only=True, tag="republish"):

@@ -139,7 +139,21 @@ class RelationalBinding(Strict):
     dsn: str
     schema_: str = Field(default="canonical", alias="schema")
     sources: list[str] = Field(min_length=1)
-    entities: dict[str, EntityBinding] = Field(min_length=1)
+    entities: dict[str, EntityBinding] = {}
+
+
+class Mirror(Strict):
+    """
+    Tables of a source that a relational binding gets as they are.
+
+    `tables` gives each its name in the target, `without` the columns of it that are left out.
+    """
+
+    mirror: str
+    source: str
+    binding: str
+    tables: dict[str, str] = Field(min_length=1)
+    without: dict[str, list[str]] = {}
 
 
 class WebhookBinding(Strict):
@@ -218,6 +232,23 @@ def load_bindings(folder: Path) -> list[Declared[Binding]]:
     )
     loaded = [_load(file, adapter) for file in sorted(folder.glob("*.yaml"))]
     _refuse_twice(loaded, "binding", lambda binding: binding.binding)
+    return loaded
+
+
+def load_mirrors(folder: Path) -> list[Declared[Mirror]]:
+    """Read every mirror of a folder; no two tables of a binding may have one name."""
+    loaded = [_load(file, TypeAdapter(Mirror)) for file in sorted(folder.glob("*.yaml"))]
+    _refuse_twice(loaded, "mirror", lambda mirror: mirror.mirror)
+    taken: dict[tuple[str, str], str] = {}
+    for declared in loaded:
+        for table, name in declared.value.tables.items():
+            other = taken.setdefault((declared.value.binding, name), table)
+            if other != table:
+                raise declared.error(
+                    ("tables", table),
+                    f"`{name}` is the mirror of {other} already",
+                    "Give it another name.",
+                )
     return loaded
 
 

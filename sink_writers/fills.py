@@ -8,16 +8,19 @@ source and entity: what the target has there and the chunk neither brings nor na
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from schemas.catalog import MIRROR_ROW
 from sink_writers.messages import Message
 from sink_writers.tables import TargetTable
 
 if TYPE_CHECKING:
     from sink_writers.sinks.relational import Database
 
+_LONGEST_ID = 255
 _MINE = "binding = %s and source = %s and entity = %s"
 
 
@@ -69,23 +72,51 @@ def advance(
     """Note a chunk as progress if it is one, and give the ids that it finds left over."""
     chunk = message.fill
     assert chunk is not None
-    name = database.table("tongbu_fill")
-    key = [binding, message.source, chunk.entity]
-    cursor.execute(
-        f"select 1 from {name} where {_MINE} and fill_id = %s and reached = %s and is_done = 0 for update",
-        [*key, chunk.id, chunk.after],
-    )
-    if not cursor.fetchall():
+    if not _continues(database, cursor, binding, message):
         return []
     brought = {record.key for record in message.records if record.topic == table.topic}
     named = {id_ for entity, id_ in message.withheld if entity == chunk.entity}
     left = sorted(_in_range(database, cursor, message, table) - brought - named)
-    cursor.execute(
-        f"update {name} set reached = %s, records = records + %s, deleted = deleted + %s, is_done = %s, "
-        f"moved_at = current_timestamp(6) where {_MINE}",
-        [chunk.to, len(brought), len(left), int(chunk.last), *key],
-    )
+    _note(database, cursor, binding, message, len(brought), len(left))
     return left
+
+
+def advance_mirror(database: Database, cursor: Any, binding: str, message: Message) -> None:
+    """Note a chunk of a mirrored table as progress if it is one."""
+    if _continues(database, cursor, binding, message):
+        rows = sum(record.topic == MIRROR_ROW for record in message.records)
+        _note(database, cursor, binding, message, rows, 0)
+
+
+def _continues(database: Database, cursor: Any, binding: str, message: Message) -> bool:
+    chunk = message.fill
+    assert chunk is not None
+    cursor.execute(
+        f"select 1 from {database.table('tongbu_fill')} "
+        f"where {_MINE} and fill_id = %s and reached = %s and is_done = 0 for update",
+        [binding, message.source, chunk.entity, chunk.id, _short(chunk.after)],
+    )
+    return bool(cursor.fetchall())
+
+
+def _note(
+    database: Database, cursor: Any, binding: str, message: Message, brought: int, deleted: int
+) -> None:
+    chunk = message.fill
+    assert chunk is not None
+    cursor.execute(
+        f"update {database.table('tongbu_fill')} set reached = %s, records = records + %s, "
+        f"deleted = deleted + %s, is_done = %s, moved_at = current_timestamp(6) where {_MINE}",
+        [
+            _short(chunk.to), brought, deleted, int(chunk.last),
+            binding, message.source, chunk.entity,
+        ],
+    )  # fmt: skip
+
+
+def _short(id_: str) -> str:
+    """Give an id as long as the column allows; the key of a mirrored row may be longer."""
+    return id_ if len(id_) <= _LONGEST_ID else hashlib.sha256(id_.encode()).hexdigest()
 
 
 def _in_range(database: Database, cursor: Any, message: Message, table: TargetTable) -> set[str]:

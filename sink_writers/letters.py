@@ -9,21 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from schemas.catalog import MIRROR_ROW
 from sink_writers.messages import Record
 from sink_writers.sink import Place
 from sink_writers.sql import inside
 from sink_writers.tables import VERSION, TargetTable
 
 if TYPE_CHECKING:
-    from sink_writers.changes import Entry
     from sink_writers.sinks.relational import Database
 
 #: As many letters are tried again at once.
 _AT_ONCE = 500
 
 Key = tuple[str, str]
+
+
+class Named(Protocol):
+    """A table of the target."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+
+class Lettered(Protocol):
+    """A record with what it is about: table of the target and key."""
+
+    @property
+    def key(self) -> Key: ...  # noqa: D102
+    @property
+    def record(self) -> Record: ...  # noqa: D102
 
 
 class Letters:
@@ -66,7 +82,7 @@ class Letters:
         self,
         cursor: Any,
         place: Place,
-        refused: Sequence[tuple[TargetTable, Record, str, Key | None]],
+        refused: Sequence[tuple[Named, Record, str, Key | None]],
     ) -> None:
         """Set records aside with the reason, and the (table, id) that they wait for; not below what the target has."""
         known = self._known[place]
@@ -74,7 +90,8 @@ class Letters:
         for table, record, reason, parent in refused:
             by_table.setdefault(table.name, []).append((record, reason, parent))
         for name, some in by_table.items():
-            versions = self._versions(cursor, name, [record.key for record, *_ in some])
+            keys = [record.key for record, *_ in some]
+            versions = self._versions(cursor, name, keys) if name in self._roots else {}
             newer = [each for each in some if each[0].version > versions.get(each[0].key, -1)]
             again = [each for each in newer if known.get((name, each[0].key)) == each[0].version]
             first = [each for each in newer if known.get((name, each[0].key), -1) < each[0].version]
@@ -108,7 +125,7 @@ class Letters:
             ],
         )  # fmt: skip
 
-    def close(self, cursor: Any, place: Place, entries: Iterable[Entry]) -> None:
+    def close(self, cursor: Any, place: Place, entries: Iterable[Lettered]) -> None:
         """Close the letters of records that were applied."""
         known = self._known[place]
         closed = [
@@ -117,6 +134,13 @@ class Letters:
         self._delete(cursor, closed)
         for key in closed:
             del known[key]
+
+    def close_all(self, cursor: Any, place: Place, table: str) -> None:
+        """Close the letters of a table that was emptied."""
+        closed = [key for key in self._known[place] if key[0] == table]
+        self._delete(cursor, closed)
+        for key in closed:
+            del self._known[place][key]
 
     def ready(self, cursor: Any, place: Place) -> list[Record]:
         """Give letters that may work now: those whose parent is there, and those that wait for nothing; oldest first."""
@@ -132,10 +156,12 @@ class Letters:
             [self._binding, place.partition, *self._roots],
         )
         return [
-            Record(self._roots[table].topic, key, operation, version, bytes(value))
+            Record(self._topic(table), key, operation, version, bytes(value))
             for table, key, operation, version, value in cursor.fetchall()
-            if table in self._roots
         ]
+
+    def _topic(self, table: str) -> str:
+        return self._roots[table].topic if table in self._roots else MIRROR_ROW
 
     def _delete(self, cursor: Any, keys: Sequence[Key]) -> None:
         if keys:

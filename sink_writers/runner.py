@@ -28,6 +28,7 @@ from schemas.registry import Registry
 from sink_writers import bindings
 from sink_writers.log import TransactionLog
 from sink_writers.messages import Assembler, Message, Raw
+from sink_writers.mirrors import Descriptions
 from sink_writers.sink import Place, Position, Sink
 from sink_writers.sinks import make_sink
 from sink_writers.stage_log import StageLog
@@ -98,6 +99,7 @@ class Runner:
         self._topics = {
             f"canonical.{name}.v{entity.major}" for name, entity in binding.entities.items()
         }
+        self._descriptions = Descriptions(decoder)
         self._log = reader
         self._sink = sink
         self._decoder = decoder
@@ -184,6 +186,7 @@ class Runner:
             and (
                 any(record.topic in self._topics for record in message.records)
                 or (message.fill is not None and message.fill.entity in self._binding.entities)
+                or self._descriptions.concern(message, name)
             )
         )
 

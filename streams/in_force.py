@@ -11,12 +11,14 @@ from typing import Any
 import fastavro
 
 from schemas.captured import Table
+from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
 from schemas.control import CapturedSchema, Declarations, OutputSchema
 from schemas.declarations import LookupInput, Mapping, mapping_from_bundle, rule_from_bundle
 from schemas.encoder import compile_encoder
 from schemas.expressions import Each, Expression, Reference
 from streams.stages.map import CompiledMapping, compile_mapping
 from streams.stages.map_code import Misfit
+from streams.stages.mirror import MirrorPlan, compile_mirror
 from streams.stages.repair import Repairs, repairs
 from streams.stages.rules import CompiledRule, compile_rule
 
@@ -89,7 +91,8 @@ class InForce:
     Declarations and captured schema of a lane, ready for use.
 
     `entities` stand parents first; `imaged` are the tables whose rows are kept as images, `repairs` what their
-    values need, `needed` the columns that their rows must bring, `misfits` why a mapping can't use a table as it is.
+    values need, `needed` the columns that their rows must bring, `misfits` why a mapping can't use a table as it is,
+    `mirrors` the tables that are copied as they are.
     """
 
     hash: str
@@ -103,6 +106,11 @@ class InForce:
     repairs: dict[str, Repairs]
     needed: dict[str, frozenset[str]]
     misfits: dict[str, Misfit]
+    mirrors: dict[str, MirrorPlan]
+
+    def published(self, name: str) -> EntityPlan | MirrorPlan | None:
+        """Give an entity, or a mirrored table, by its name."""
+        return self.entities.get(name) or self.mirrors.get(name)
 
 
 def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForce:
@@ -121,7 +129,9 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
         own = tuple(each for each in compiled if each.rule.entity == mapping.entity)
         plans[mapping.entity] = _plan(mapping, declared, tables, writers, own)
     ordered = {name: plans[name] for name in _parents_first(plans)}
+    mirrors = _mirrors(declared, captured, tables, writers)
     imaged = frozenset(table for plan in plans.values() for table in plan.declared.tables)
+    imaged |= mirrors.keys()
     return InForce(
         hash=declared.hash,
         placeholder=declared.unavailable_placeholder,
@@ -138,12 +148,34 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
             for plan in reversed(plans.values())
             for each in reversed(plan.mapping.reads.misfits)
         },
+        mirrors=mirrors,
     )
 
 
 def _needed(table: str, plans: Iterable[EntityPlan]) -> frozenset[str]:
     found = (plan.mapping.reads.columns.get(table, set()) for plan in plans)
     return frozenset().union(*found)
+
+
+def _mirrors(
+    declared: Declarations,
+    captured: CapturedSchema,
+    tables: dict[str, Table],
+    writers: dict[str, Writer],
+) -> dict[str, MirrorPlan]:
+    """Compile the mirrored tables that are captured."""
+    return {
+        each.table: compile_mirror(
+            each,
+            declared.source,
+            captured.database,
+            tables[each.table],
+            writers[MIRROR_TABLE].encode,
+            writers[MIRROR_ROW].encode,
+        )
+        for each in declared.mirrors
+        if each.table in tables
+    }
 
 
 def expand(schema: dict[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class Lane:
         if event is None:
             return
         if isinstance(event, SnapshotCompleted):
-            entities = list(in_force.entities)
+            entities = [*in_force.entities, *in_force.mirrors]
             yield from self.republishing.snapshot_completed(record.offset, entities)
             return
         if isinstance(event, Change):
@@ -213,9 +213,12 @@ class Lane:
             self._open_lane(found)
         elif isinstance(found, control.Declarations | control.CapturedSchema):
             place = _DECLARATIONS if isinstance(found, control.Declarations) else _CAPTURED
+            before = self.in_force
             self.state.put(place, record.value)
             self._compile()
             yield from self._judge(record)
+            if before is not None and self.in_force is not None:
+                yield from self._mirrors_changed(before, self.in_force, record)
         elif isinstance(found, control.Republish):
             yield from self._republish(found, record)
         elif isinstance(found, control.Retry | control.Skip):
@@ -276,7 +279,7 @@ class Lane:
         yield from self._outputs(turn)
 
     def _republish(self, found: control.Republish, record: LaneRecord) -> Iterator[Output | None]:
-        plan = self.in_force.entities.get(found.entity) if self.in_force else None
+        plan = self.in_force.published(found.entity) if self.in_force else None
         if self.in_force is None or plan is None or not self.republishing.is_due(found):
             return
         turn = self._turn(record, self.in_force, kind="republish")
@@ -286,10 +289,26 @@ class Lane:
         if fill is not None:
             yield from self.republishing.published(found, fill["to"], last=fill["last"])
 
+    def _mirrors_changed(
+        self, before: InForce, now: InForce, record: LaneRecord
+    ) -> Iterator[Output | None]:
+        """Have the targets follow tables whose columns changed; rows may have brought new columns' values already."""
+        turn = self._turn(record, now, kind="republish")
+        grown = []
+        for name, plan in now.mirrors.items():
+            old = before.mirrors.get(name)
+            if old is not None and old.description != plan.description:
+                turn.mirrored.describe(plan)
+                if {column for column, _ in plan.columns} - {column for column, _ in old.columns}:
+                    grown.append(name)
+        yield from self._outputs(turn)
+        for name in grown:
+            yield self.republishing.again(name, f"columns-{record.offset}-{name}")
+
     def _release(
         self, found: control.Retry | control.Skip, record: LaneRecord
     ) -> Iterator[Output | None]:
-        plan = self.in_force.entities.get(found.entity) if self.in_force else None
+        plan = self.in_force.published(found.entity) if self.in_force else None
         if self.in_force is None or plan is None:
             return
         turn = self._turn(record, self.in_force, kind="release")

@@ -24,6 +24,7 @@ from streams.stages.aggregate import Touched, TouchedSet
 from streams.stages.drafts import Drafts
 from streams.stages.encode import Letter, Message, Moment, entity_record
 from streams.stages.image import Store
+from streams.stages.mirror import MirrorPlan, MirrorRows, rows_after
 from streams.stages.publish import Draft, Failed
 from streams.stages.repair import repair
 from streams.withheld import Withheld
@@ -48,6 +49,7 @@ class Turn:
         #: Updates of rows that changed nothing.
         self.unchanged = 0
         self.withheld = Withheld(moment, store, seal, self.message, self.letters)
+        self.mirrored = MirrorRows(moment, self.message, self.withheld)
 
     def transaction(self, changes: Iterable[Change]) -> Iterator[None]:
         """Take a whole source transaction, of any size: one record per aggregate that it changed. Pauses now and then."""
@@ -61,8 +63,14 @@ class Turn:
         self, changes: Iterable[Change], touched: TouchedSet, *, was_kept: bool = False
     ) -> Iterator[None]:
         for number, change in enumerate(changes, 1):
+            mirror = self.in_force.mirrors.get(change.table)
             for row_change in self._resolve(change, was_kept):
                 touched.add(row_change)
+                if mirror is not None and change.operation != "t":
+                    self.mirrored.add(mirror, row_change)
+            is_kept = not was_kept and change.table in self.quarantine.tables
+            if mirror is not None and change.operation == "t" and not is_kept:
+                self.mirrored.truncate(mirror)
             if number % _PAUSE == 0:
                 yield
 
@@ -91,14 +99,20 @@ class Turn:
         for each in touched:
             publish.identify(each, self.moment.source, self.store)
 
-    def republish(self, control: Republish, plan: EntityPlan) -> Iterator[None]:
+    def republish(self, control: Republish, plan: EntityPlan | MirrorPlan) -> Iterator[None]:
         """Publish the next ids of an entity in their current state; `message.fill` says how far it came."""
-        if control.ids:
+        if control.ids and isinstance(plan, MirrorPlan):
+            yield from self.mirrored.current(plan, control.ids, self.store)
+            return
+        if isinstance(plan, MirrorPlan):
+            chunk, more = self._mirror_chunk(control, plan)
+        elif control.ids:
             yield from self._publish(plan, publish.with_ids(plan, control.ids, self.store))
             return
-        found = publish.ids_after(plan, control.after, control.limit + 1, self.store)
-        chunk, more = found[: control.limit], len(found) > control.limit
-        yield from self._publish(plan, chunk)
+        else:
+            found = publish.ids_after(plan, control.after, control.limit + 1, self.store)
+            chunk, more = found[: control.limit], len(found) > control.limit
+            yield from self._publish(plan, chunk)
         last = chunk[-1][0] if chunk else control.after
         self.message.fill = {
             "id": control.fill,
@@ -109,6 +123,18 @@ class Turn:
         }
         self.message.only_bindings = list(control.bindings)
 
+    def _mirror_chunk(
+        self, control: Republish, plan: MirrorPlan
+    ) -> tuple[list[tuple[str, bytes]], bool]:
+        """Add the next rows of a mirrored table; give their ids, and whether more follow."""
+        source = self.moment.source
+        found = rows_after(plan, source, control.after, control.limit + 1, self.store)
+        self.mirrored.describe(plan)
+        for key, row in found[: control.limit]:
+            self.mirrored.put(plan, key, row, "snapshot")
+        chunk = [(plan.id(source, key), key) for key, _ in found[: control.limit]]
+        return chunk, len(found) > control.limit
+
     def _publish(self, plan: EntityPlan, chunk: list[tuple[str, bytes]]) -> Iterator[None]:
         results = [publish.snapshot(plan, id_, key, self.store) for id_, key in chunk]
         drafts = Drafts(self.in_force, self.store)
@@ -117,8 +143,12 @@ class Turn:
             drafts.append(draft)
         yield from self._encode(drafts)
 
-    def retry(self, plan: EntityPlan, ids: Iterable[str]) -> Iterator[None]:
+    def retry(self, plan: EntityPlan | MirrorPlan, ids: Iterable[str]) -> Iterator[None]:
         """Publish the current state of those ids that are withheld, as far as it can be made now."""
+        if isinstance(plan, MirrorPlan):
+            waiting = [id_ for id_ in ids if self.withheld.holds(plan, id_)]
+            yield from self.mirrored.current(plan, waiting, self.store)
+            return
         drafts = Drafts(self.in_force, self.store)
         yield from self._try_again(plan, ids, drafts)
         yield from self._encode(drafts)
@@ -134,7 +164,7 @@ class Turn:
             if number % _PAUSE == 0:
                 yield
 
-    def skip(self, plan: EntityPlan, ids: Iterable[str]) -> None:
+    def skip(self, plan: EntityPlan | MirrorPlan, ids: Iterable[str]) -> None:
         """Give up the withheld state of ids: what was published of them stays, until their next change."""
         for id_ in ids:
             self.withheld.skip(plan, id_)

@@ -44,6 +44,10 @@ class Republishing:
         elif chunk.fill.startswith(_SNAPSHOT):
             yield from self._next_in_queue()
 
+    def again(self, entity: str, fill: str) -> Output:
+        """Ask for the first chunk of an entity, for everybody."""
+        return self._append(Republish(source=self._source, entity=entity, fill=fill))
+
     def _next_in_queue(self) -> Iterator[Output]:
         queue = self._store.get(_QUEUE)
         if not queue:

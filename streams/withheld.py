@@ -9,7 +9,10 @@ from streams.in_force import EntityPlan
 from streams.seal import Seal
 from streams.stages.encode import Letter, Message, Moment
 from streams.stages.image import Store
+from streams.stages.mirror import MirrorPlan
 from streams.stages.publish import QUARANTINED
+
+Published = EntityPlan | MirrorPlan
 
 #: Prefix of the marks in the state.
 WITHHELD = b"wit\0"
@@ -29,7 +32,7 @@ class Withheld:
         self._message, self._letters = message, letters
         self._prefix = f"{moment.record.topic}/0/{moment.record.offset}/"
 
-    def withhold(self, plan: EntityPlan, id_: str, error: RecordError, original: bytes) -> bool:
+    def withhold(self, plan: Published, id_: str, error: RecordError, original: bytes) -> bool:
         """
         Mark an id, and write its letter; `original` is sealed into it. Tell whether the id was not withheld before.
 
@@ -52,24 +55,24 @@ class Withheld:
         for key, _ in self._store.iterate(prefix):
             yield key.removeprefix(prefix).decode()
 
-    def holds(self, plan: EntityPlan, id_: str) -> bool:
+    def holds(self, plan: Published, id_: str) -> bool:
         """Tell whether an id is withheld."""
         return self._store.get(_key(plan, id_)) is not None
 
-    def withholds_now(self, plan: EntityPlan, id_: str) -> bool:
+    def withholds_now(self, plan: Published, id_: str) -> bool:
         """Tell whether an id was withheld at this very lane offset."""
         mark = self._store.get(_key(plan, id_))
         return mark is not None and mark[0].startswith(self._prefix)
 
-    def release(self, plan: EntityPlan, id_: str) -> None:
+    def release(self, plan: Published, id_: str) -> None:
         """Close the letter of an id that is no longer withheld by it."""
         self._close(plan, id_, "superseded", "a later state of the id was processed")
 
-    def skip(self, plan: EntityPlan, id_: str) -> None:
+    def skip(self, plan: Published, id_: str) -> None:
         """Close the letter of an id that somebody gives up."""
         self._close(plan, id_, "skipped", "was given up; what was published before stays")
 
-    def _close(self, plan: EntityPlan, id_: str, state: str, why: str) -> None:
+    def _close(self, plan: Published, id_: str, state: str, why: str) -> None:
         key = _key(plan, id_)
         mark = self._store.get(key)
         if mark is not None:
@@ -79,5 +82,5 @@ class Withheld:
             self._letters.append(Letter(letter_id, state, error, plan.entity, id_))
 
 
-def _key(plan: EntityPlan, id_: str) -> bytes:
+def _key(plan: Published, id_: str) -> bytes:
     return WITHHELD + f"{plan.entity}\0{id_}".encode()

@@ -17,6 +17,7 @@ from schemas.catalog import Catalog
 from schemas.declarations import RelationalBinding
 from schemas.errors import TongbuError
 from sink_writers.bindings import resolve
+from sink_writers.dialects.mariadb_mirror import MariadbMirror, quote
 from sink_writers.sink import TryLater
 from sink_writers.sql import grouped
 from sink_writers.tables import Column, Reference, TargetTable, cycle, tables
@@ -51,6 +52,9 @@ _FILL = """binding varchar(64), source varchar(64), entity varchar(64), fill_id 
   is_done smallint not null default 0, started_at datetime(6) not null default now(6),
   moved_at datetime(6) not null default now(6), primary key (binding, source, entity)"""
 
+_MIRROR = """binding varchar(64), table_name varchar(64), version bigint not null, description longtext not null,
+  primary key (binding, table_name)"""
+
 #: A stopped owner lets go of its locks before the consumer group gives its partition to another.
 _SESSION = (
     "set session sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
@@ -77,11 +81,6 @@ _DATA = {
 _PASSING = {1205, 1213}
 
 
-def quote(name: str) -> str:
-    """Quote an identifier."""
-    return "`" + name.replace("`", "``") + "`"
-
-
 def sql_type(kind: str) -> str:
     """Spell a kind of value as information_schema does, so that what is asked and what is there compare as text."""
     return _TYPES.get(kind, kind)
@@ -97,6 +96,7 @@ class Mariadb:
         self.name = binding.binding
         self._binding = binding
         self._dsn = urlsplit(resolve(binding.dsn))
+        self.mirror = MariadbMirror(binding.kind, lambda: self.options)
 
     def connect(self, **options: Any) -> pymysql.Connection[Any]:
         """Open a connection; raise TryLater where nobody answers, TongbuError where we are refused."""
@@ -176,6 +176,7 @@ class Mariadb:
             "tongbu_fence": _FENCE,
             "tongbu_set_aside": _SET_ASIDE,
             "tongbu_fill": _FILL,
+            "tongbu_mirror": _MIRROR,
         }
         return {
             name: f"create table {name} (\n  {body}) {self.options}" for name, body in own.items()

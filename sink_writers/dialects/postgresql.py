@@ -14,6 +14,7 @@ from schemas.declarations import RelationalBinding, WebhookBinding
 from schemas.errors import TongbuError
 from sink_writers.bindings import resolve
 from sink_writers.dialects.postgresql_apply import apply_function, quote
+from sink_writers.dialects.postgresql_mirror import PostgresqlMirror
 from sink_writers.sink import TryLater
 from sink_writers.sql import grouped
 from sink_writers.tables import Column, Reference, TargetTable, tables
@@ -44,6 +45,8 @@ FILL = """binding text, source text, entity text, fill_id text not null, reached
   records bigint not null default 0, deleted bigint not null default 0, is_done smallint not null default 0,
   started_at timestamptz not null default now(), moved_at timestamptz not null default now(),
   primary key (binding, source, entity)"""
+MIRROR = """binding text, table_name text, version bigint not null, description text not null,
+  primary key (binding, table_name)"""
 LEDGER = """binding text, id text, entity text not null, entity_id text not null,
   version bigint not null, attempts integer not null, outcome text, status integer,
   first_at timestamptz not null default now(), last_at timestamptz not null default now(),
@@ -88,6 +91,7 @@ class Postgresql:
         self.schema = binding.schema_
         self._binding = binding
         self._dsn = resolve(binding.dsn)
+        self.mirror = PostgresqlMirror(self.schema)
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
         """Open a connection to the target."""
@@ -145,6 +149,7 @@ class Postgresql:
             "tongbu_fence": FENCE,
             "tongbu_set_aside": SET_ASIDE,
             "tongbu_fill": FILL,
+            "tongbu_mirror": MIRROR,
         }
         return {name: f"create table {self.table(name)} (\n  {body})" for name, body in own.items()}
 

@@ -20,7 +20,8 @@ from pymysql.constants import ER
 
 from schemas.declarations import RelationalBinding
 from sink_writers.changes import Changes, Row
-from sink_writers.dialects.mariadb import Mariadb, explain, is_data_error, quote
+from sink_writers.dialects.mariadb import Mariadb, explain, is_data_error
+from sink_writers.dialects.mariadb_mirror import quote
 from sink_writers.dialects.mysql import Mysql
 from sink_writers.sink import Fenced, Move, OtherTopic, Place, Position, Refused
 from sink_writers.sql import inside

@@ -14,13 +14,15 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
-from schemas.catalog import Catalog
+from schemas.catalog import MIRROR_ROW, Catalog
 from schemas.codec import Decoder
 from schemas.declarations import RelationalBinding
+from schemas.errors import TongbuError
 from sink_writers import fills
 from sink_writers.changes import Changes, Entry, Rows, divide, merge, orphans, runs
 from sink_writers.letters import Letters
 from sink_writers.messages import Message, Record
+from sink_writers.mirrors import MirrorDialect, Mirrors
 from sink_writers.sink import Move, Place, Position, Refused
 from sink_writers.sql import inside
 from sink_writers.tables import VERSION, TargetTable
@@ -32,6 +34,19 @@ _SWEEP_EVERY_S = 3600.0
 
 class Database(Protocol):
     """A kind of database: one connection, opened when it is needed. Errors are said in the words of sink.py."""
+
+    @property
+    def mirror(self) -> MirrorDialect:
+        """What it does for mirrored tables."""
+
+    def connect(self) -> Any:
+        """Open another connection, in autocommit mode."""
+
+    def prepare(self, connection: Any) -> list[str]:
+        """Learn what the server is; give what must be there before any table."""
+
+    def explain(self, error: Any) -> TongbuError:
+        """Say a driver's error in the words of sink.py."""
 
     def tables(self, catalog: Catalog) -> list[TargetTable]:
         """Give the binding's tables, what others refer to first."""
@@ -84,12 +99,14 @@ class RelationalSink:
         self._binding = binding.binding
         self._rows = Rows(database.tables(catalog), decoder)
         self._letters = Letters(database, binding.binding, self._rows.roots)
+        self._mirrors = Mirrors(database, binding.binding, decoder, self._letters)
         self._swept = time.monotonic()
         database.learn(self._rows.tables)
 
     def claim(self, place: Place) -> Position:
         """Raise the epoch and read the position."""
         self._letters.forget(place)
+        self._mirrors.forget()
         with self._database.transaction(place) as cursor:
             return self._database.claim(cursor, place)
 
@@ -101,7 +118,9 @@ class RelationalSink:
         stretches = runs(messages)
         with self._letters.kept(place):
             letters = self._letters.load(place)
-            special = any(each.is_giant or fills.is_fill(each) for each in messages)
+            special = self._mirrors.prepare(messages) or any(
+                each.is_giant or fills.is_fill(each) for each in messages
+            )
             if len(stretches) <= 1 and not special:
                 try:
                     return self._at_once(move, messages, letters)
@@ -154,10 +173,12 @@ class RelationalSink:
         while (left := len(self._letters.load(place))) and left != before:
             before = left
             letters = self._letters.ready(cursor, place)
-            self._put_apart(cursor, place, self._entries(cursor, place, letters))
+            records = [each for each in letters if each.topic != MIRROR_ROW]
+            self._put_apart(cursor, place, self._entries(cursor, place, records))
 
     def _put_messages(self, cursor: Any, place: Place, messages: list[Message]) -> None:
         """Put the net effect; where the target refuses that, smaller stretches, down to one record."""
+        self._mirrors.put(cursor, place, messages)
         left = self._left_over(cursor, messages[0]) if fills.is_fill(messages[0]) else []
 
         def put(some: Sequence[Message]) -> None:
@@ -173,7 +194,10 @@ class RelationalSink:
     def _retry(self, cursor: Any, place: Place, at: Position) -> None:
         if letters := self._letters.ready(cursor, place):
             self._database.write(cursor, Changes(), Move(place, at, at))
-            self._put_apart(cursor, place, self._entries(cursor, place, letters))
+            mirrored = [each for each in letters if each.topic == MIRROR_ROW]
+            self._mirrors.retry(cursor, place, mirrored)
+            records = [each for each in letters if each.topic != MIRROR_ROW]
+            self._put_apart(cursor, place, self._entries(cursor, place, records))
 
     def _put_apart(self, cursor: Any, place: Place, entries: list[Entry]) -> None:
         def set_aside(entry: Entry, refusal: Refused) -> None:
@@ -249,7 +273,10 @@ class RelationalSink:
         """Give deletes for the rows that a chunk of this binding's fill should have brought and did not."""
         assert message.fill is not None
         entity = message.fill.entity
-        table = next(each for each in self._rows.roots if each.entity == entity)
+        table = next((each for each in self._rows.roots if each.entity == entity), None)
+        if table is None:
+            fills.advance_mirror(self._database, cursor, self._binding, message)
+            return []
         left = fills.advance(self._database, cursor, self._binding, message, table)
         return [
             Entry(Record(table.topic, id_, "delete", message.lane_offset, b""), table, {})

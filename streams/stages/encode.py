@@ -9,12 +9,15 @@ from hashlib import sha256
 from itertools import islice
 from typing import Any
 
+from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
 from streams.errors import RecordError
 from streams.in_force import InForce
 from streams.records import LaneRecord, Output
 from streams.spool import Spool
 from streams.stages.publish import Draft
 
+#: Rows of mirrored tables have no topic of their own.
+_MIRROR = {MIRROR_TABLE, MIRROR_ROW}
 #: A part of a transaction message holds at most this many bytes of records, or one record.
 PART_BYTES = 4 * 1024 * 1024
 
@@ -92,6 +95,8 @@ def entity_outputs(message: Message, moment: Moment) -> Iterator[Output]:
     at = moment.committed_at if moment.committed_at is not None else moment.record.timestamp
     time = datetime.fromtimestamp(at / 1e6, UTC).isoformat().encode()
     for record in message.records:
+        if record["topic"] in _MIRROR:
+            continue
         key = record["key"].encode()
         entity = record["topic"].split(".")[1]
         headers = (

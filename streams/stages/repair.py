@@ -6,6 +6,7 @@ Repair: values that Debezium is known to bring in another form than the one that
   which business systems write for "no date", comes two days off. Streaming brings it right.
 - Streaming brings MariaDB's and MySQL's zero TIMESTAMP as the epoch, which that type can't hold; a snapshot brings null.
 - Streaming brings YEAR 0000 as 1900, which that type can't hold.
+- A BOOLEAN column of MariaDB and MySQL, whose type is tinyint(1), comes as true or false where its DDL was streamed.
 """
 
 from __future__ import annotations
@@ -107,6 +108,10 @@ def _year_zero(value: Any) -> Any:
     return 0 if value == 1900 else value
 
 
+def _number(value: Any) -> Any:
+    return int(value) if type(value) is bool else value
+
+
 #: (type as the catalog spells it, whether only values of snapshots, how).
 _TABLE: tuple[tuple[re.Pattern[str], bool, Mend], ...] = (
     (re.compile(r"bigint(\(\d+\))? unsigned( zerofill)?"), False, _unsigned),
@@ -114,4 +119,5 @@ _TABLE: tuple[tuple[re.Pattern[str], bool, Mend], ...] = (
     (re.compile(r"timestamp(\(\d\))? with time zone"), True, _iso),
     (re.compile(r"timestamp(\(\d\))?"), False, _no_epoch),
     (re.compile(r"year(\(4\))?"), False, _year_zero),
+    (re.compile(r"tinyint\(1\)"), False, _number),
 )

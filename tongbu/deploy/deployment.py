@@ -18,10 +18,12 @@ from schemas.declarations import (
     Binding,
     Declared,
     Mapping,
+    Mirror,
     Rule,
     Source,
     load_bindings,
     load_mappings,
+    load_mirrors,
     load_rules,
     load_sources,
 )
@@ -76,6 +78,16 @@ class Deployment:
         """All rules."""
         return load_rules((self.declarations or _STREAMS) / "rules")
 
+    @property
+    def mirrors_folder(self) -> Path:
+        """Where the declarations of mirrored tables are."""
+        return (self.declarations or _STREAMS) / "mirrors"
+
+    @cached_property
+    def mirrors(self) -> list[Declared[Mirror]]:
+        """All mirrors."""
+        return load_mirrors(self.mirrors_folder)
+
     @cached_property
     def bindings(self) -> list[Declared[Binding]]:
         """All bindings."""
@@ -113,9 +125,14 @@ class Deployment:
         return admin
 
     def tables_of(self, source: str) -> list[str]:
-        """Every table that the mappings of a source read: these are captured."""
+        """Every table of a source that mappings read or that is mirrored: these are captured."""
         mappings = [each.value for each in self.mappings if each.value.source == source]
-        return sorted({table for mapping in mappings for table in mapping.tables})
+        mirrored = {table for mirror in self.mirrors_of(source) for table in mirror.tables}
+        return sorted({table for mapping in mappings for table in mapping.tables} | mirrored)
+
+    def mirrors_of(self, source: str) -> list[Mirror]:
+        """The mirrors of a source."""
+        return [each.value for each in self.mirrors if each.value.source == source]
 
     def lane_topic(self, source: str) -> str:
         """The lane log of a source, with the namespace."""

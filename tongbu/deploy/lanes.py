@@ -94,8 +94,24 @@ def declarations(deployment: Deployment, source: str) -> control.Declarations | 
         "rules": tuple(to_bundle(each) for each in deployment.rules if each.value.source == source),
         "schemas": tuple(schemas),
     }
+    if mirrored := _mirrored(deployment, source):
+        content["mirrors"] = mirrored
     canonical = orjson.dumps(msgspec.to_builtins(content), option=orjson.OPT_SORT_KEYS)
     return control.Declarations(hash=f"sha256:{hashlib.sha256(canonical).hexdigest()}", **content)
+
+
+def _mirrored(deployment: Deployment, source: str) -> tuple[control.Mirrored, ...]:
+    """Give the mirrored tables of a source, each once, with all its targets."""
+    targets: dict[str, dict[str, str]] = {}
+    without: dict[str, set[str]] = {}
+    for mirror in deployment.mirrors_of(source):
+        for table, name in mirror.tables.items():
+            targets.setdefault(table, {})[mirror.binding] = name
+            without.setdefault(table, set()).update(mirror.without.get(table, ()))
+    return tuple(
+        control.Mirrored(table=table, targets=found, without=tuple(sorted(without[table])))
+        for table, found in sorted(targets.items())
+    )
 
 
 def read(deployment: Deployment, source: str) -> Known:

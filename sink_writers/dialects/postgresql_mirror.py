@@ -1,0 +1,117 @@
+"""Mirrored tables in PostgreSQL: rows come as text, and every value is cast to its column's type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from sink_writers.dialects.postgresql_apply import quote
+from sink_writers.mirror_types import target_type
+from sink_writers.mirrors import Column, MirrorTable, Values
+
+
+class PostgresqlMirror:
+    """What a binding's mirrored tables need of PostgreSQL; see MirrorDialect."""
+
+    def __init__(self, schema: str) -> None:
+        self._schema = schema
+
+    def resolve(self, cursor: Any, database: str, column_type: str, *, in_key: bool) -> str:
+        """Give the type; text where the target lacks it (an extension's)."""
+        wanted = target_type(database, "postgresql", column_type, in_key=in_key)
+        cursor.execute("select to_regtype(%s)", [wanted.partition("(")[0]])
+        return wanted if cursor.fetchone()[0] else "text"
+
+    def live(self, cursor: Any, name: str) -> list[str]:
+        """Give the columns of a table; none where it is not there."""
+        cursor.execute(
+            "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",
+            [self._name(name)],
+        )
+        return [column for (column,) in cursor.fetchall()]
+
+    def create(self, table: MirrorTable) -> str:
+        """Give the statement that creates a table."""
+        parts = [f"{quote(each.name)} {each.target}" for each in table.columns]
+        parts.append(f"primary key ({', '.join(map(quote, table.key))})")
+        return f"create table {self._name(table.name)} (\n  " + ",\n  ".join(parts) + ")"
+
+    def add(self, table: MirrorTable, column: Column) -> str:
+        """Give the statement that adds a column."""
+        return (
+            f"alter table {self._name(table.name)} add column {quote(column.name)} {column.target}"
+        )
+
+    def drop(self, table: MirrorTable, column: str) -> str:
+        """Give the statement that drops a column."""
+        return f"alter table {self._name(table.name)} drop column {quote(column)}"
+
+    def change(self, table: MirrorTable, column: Column) -> str:
+        """Give the statement that changes a column's type."""
+        name = quote(column.name)
+        return (
+            f"alter table {self._name(table.name)} alter column {name} type {column.target} "
+            f"using {name}::text::{column.target}"
+        )
+
+    def truncate(self, cursor: Any, table: MirrorTable) -> None:
+        """Empty a table. Readers of an older snapshot still see it: TRUNCATE would not let them."""
+        cursor.execute(f"delete from {self._name(table.name)}")
+
+    def put(
+        self, cursor: Any, table: MirrorTable, columns: Sequence[Column], rows: Sequence[Values]
+    ) -> None:
+        """Insert or overwrite rows, whose values stand in the order of `columns`."""
+        names = [each.name for each in columns]
+        values = [each for each in names if each not in table.key]
+        update = (
+            "update set " + ", ".join(f"{_q(name)} = excluded.{_q(name)}" for name in values)
+            if values
+            else "nothing"
+        )
+        cursor.execute(
+            f"insert into {_p(self._name(table.name))} ({', '.join(map(_q, names))}) "
+            f"select {_cast(columns)} from {_rows(len(columns))} "
+            f"on conflict ({', '.join(map(_q, table.key))}) do {update}",
+            [_json(rows)],
+        )
+
+    def delete(self, cursor: Any, table: MirrorTable, keys: Sequence[Values]) -> None:
+        """Delete rows by key."""
+        columns = [table.column(name) for name in table.key]
+        same = " and ".join(
+            f"t.{_q(each.name)} = x.c{number}::{_p(each.target)}"
+            for number, each in enumerate(columns)
+        )
+        cursor.execute(
+            f"delete from {_p(self._name(table.name))} t using {_rows(len(columns))} where {same}",
+            [_json(keys)],
+        )
+
+    def _name(self, name: str) -> str:
+        return f"{quote(self._schema)}.{quote(name)}"
+
+
+def _rows(columns: int) -> str:
+    return f"jsonb_to_recordset(%s::jsonb) x({', '.join(f'c{number} text' for number in range(columns))})"
+
+
+def _cast(columns: Sequence[Column]) -> str:
+    return ", ".join(f"x.c{number}::{_p(each.target)}" for number, each in enumerate(columns))
+
+
+def _json(rows: Sequence[Values]) -> str:
+    return orjson.dumps(
+        [{f"c{number}": value for number, value in enumerate(row)} for row in rows]
+    ).decode()
+
+
+def _p(text: str) -> str:
+    """Keep the driver from reading a percent sign of a name as a parameter."""
+    return text.replace("%", "%%")
+
+
+def _q(name: str) -> str:
+    return _p(quote(name))

@@ -1,0 +1,389 @@
+"""
+Mirrored tables of a binding: rows of a source's tables as they are, beside the entities, in the same transactions.
+
+Messages describe their mirrored tables, so a sink needs no other word to make a table and to follow its columns. Rows
+carry no version: what comes twice or late is known by the lane offset of the place (messages.Assembler), which moves
+in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import orjson
+import psycopg
+import pymysql
+import structlog
+
+from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
+from schemas.codec import Decoder
+from schemas.errors import TongbuError
+from sink_writers.changes import divide
+from sink_writers.letters import Letters
+from sink_writers.messages import Message, Record
+from sink_writers.sink import Place, Refused
+
+if TYPE_CHECKING:
+    from sink_writers.sinks.relational import Database
+
+Values = Sequence[str | None]
+
+log = structlog.get_logger("sink")
+
+
+class Column(NamedTuple):
+    """A column: its name, its type at the source, and its type here."""
+
+    name: str
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorTable:
+    """A mirrored table: `table` is its name at the source, `name` here."""
+
+    table: str
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    def column(self, name: str) -> Column:
+        """Give a column by name."""
+        return next(each for each in self.columns if each.name == name)
+
+
+class MirrorDialect(Protocol):
+    """What a kind of database does for mirrored tables."""
+
+    def resolve(self, cursor: Any, database: str, column_type: str, *, in_key: bool) -> str:
+        """Give the type here for a column's type at the source, whose kind of database is `database`."""
+
+    def live(self, cursor: Any, name: str) -> list[str]:
+        """Give the columns of a table as it is; none where it is not there."""
+
+    def create(self, table: MirrorTable) -> str:
+        """Give the statement that creates a table."""
+
+    def add(self, table: MirrorTable, column: Column) -> str:
+        """Give the statement that adds a column."""
+
+    def drop(self, table: MirrorTable, column: str) -> str:
+        """Give the statement that drops a column."""
+
+    def change(self, table: MirrorTable, column: Column) -> str:
+        """Give the statement that changes a column's type."""
+
+    def truncate(self, cursor: Any, table: MirrorTable) -> None:
+        """Empty a table within the transaction."""
+
+    def put(
+        self, cursor: Any, table: MirrorTable, columns: Sequence[Column], rows: Sequence[Values]
+    ) -> None:
+        """Insert or overwrite rows."""
+
+    def delete(self, cursor: Any, table: MirrorTable, keys: Sequence[Values]) -> None:
+        """Delete rows by key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A table as a message describes it. `targets` is binding -> name of its table there."""
+
+    table: str
+    database: str
+    targets: dict[str, str]
+    columns: tuple[tuple[str, str], ...]
+    key: tuple[str, ...]
+
+
+class Descriptions:
+    """Reads descriptions; the same bytes come with every message, so each is decoded once."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._read: dict[bytes, Description] = {}
+
+    def of(self, value: bytes) -> Description:
+        """Give what the value of a MIRROR_TABLE record says."""
+        found = self._read.get(value)
+        if found is None:
+            raw = self._decoder.decode(value)
+            columns = tuple((each["name"], each["type"]) for each in raw["columns"])
+            found = Description(
+                raw["table"], raw["database"], raw["targets"], columns, tuple(raw["key"])
+            )
+            self._read[value] = found
+        return found
+
+    def concern(self, message: Message, binding: str) -> bool:
+        """Tell whether a message has rows of tables that the binding mirrors."""
+        return any(
+            record.topic == MIRROR_TABLE and binding in self.of(record.value).targets
+            for record in message.records
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRow:
+    """A row as it came: `columns` are those of its description, `values` None for a delete."""
+
+    record: Record
+    table: MirrorTable
+    description: bytes
+    columns: tuple[str, ...]
+    id: tuple[str, ...]
+    values: tuple[str | None, ...] | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is about, as in tongbu_set_aside."""
+        return self.table.name, self.record.key
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What messages leave to do in one table: at first it may be emptied."""
+
+    is_emptied: bool = False
+    rows: dict[tuple[str, ...], MirrorRow] = field(default_factory=dict)
+
+
+class Mirrors:
+    """The mirrored tables of one binding in its target."""
+
+    def __init__(
+        self, database: Database, binding: str, decoder: Decoder, letters: Letters
+    ) -> None:
+        self._database, self._binding, self._letters = database, binding, letters
+        self._dialect = database.mirror
+        self._decoder = decoder
+        self._descriptions = Descriptions(decoder)
+        #: Table at the source -> version of its description, and the table here; None: not asked for yet.
+        self._known: dict[str, tuple[int, MirrorTable]] | None = None
+        #: Descriptions that were followed, and the one that came last of each table.
+        self._followed: set[bytes] = set()
+        self._last: dict[str, bytes] = {}
+
+    def forget(self) -> None:
+        """Ask the target anew; another owner may have changed it."""
+        self._known = None
+        self._followed.clear()
+
+    def prepare(self, messages: Iterable[Message]) -> bool:
+        """
+        Make tables what the messages describe, before their transaction begins (MariaDB's DDL commits).
+
+        Tell whether they have rows for this binding at all.
+        """
+        mine = False
+        for message in messages:
+            for record in message.records:
+                if record.topic != MIRROR_TABLE:
+                    continue
+                if record.value not in self._followed:
+                    description = self._descriptions.of(record.value)
+                    if self._binding not in description.targets:
+                        continue
+                    self._follow(description, record.version)
+                    self._followed.add(record.value)
+                mine = True
+        return mine
+
+    def put(self, cursor: Any, place: Place, messages: Iterable[Message]) -> None:
+        """Apply the rows of messages, per table their net effect; what the target refuses is set aside."""
+        batches: dict[str, _Batch] = {}
+        for message in messages:
+            for record in message.records:
+                if record.topic == MIRROR_TABLE:
+                    self._last[record.key] = record.value
+                elif record.topic == MIRROR_ROW:
+                    self._gather(record, batches)
+        for table, batch in batches.items():
+            _, target = self._tables()[table]
+            if batch.is_emptied:
+                self._dialect.truncate(cursor, target)
+                self._letters.close_all(cursor, place, target.name)
+            self._put_rows(cursor, place, list(batch.rows.values()))
+
+    def retry(self, cursor: Any, place: Place, records: Iterable[Record]) -> None:
+        """Try again what was set aside."""
+        rows = [row for record in records if (row := self._from_letter(record)) is not None]
+        rows.sort(key=lambda row: row.table.name)
+        for _, some in groupby(rows, lambda row: row.table.name):
+            self._put_rows(cursor, place, list(some))
+
+    def has(self, name: str) -> bool:
+        """Tell whether a table of the target is a mirrored one."""
+        return any(table.name == name for _, table in self._tables().values())
+
+    # -- rows
+
+    def _gather(self, record: Record, batches: dict[str, _Batch]) -> None:
+        value = self._decoder.decode(record.value)
+        table = value["table"]
+        if self._last[table] not in self._followed:
+            return  # another binding's
+        if record.operation == "truncate":
+            batches[table] = _Batch(is_emptied=True)
+            return
+        row = self._row(record, self._last[table], value)
+        batches.setdefault(table, _Batch()).rows[row.id] = row
+
+    def _row(self, record: Record, description: bytes, value: dict[str, Any]) -> MirrorRow:
+        told = self._descriptions.of(description)
+        _, table = self._tables()[told.table]
+        columns = tuple(name for name, _ in told.columns)
+        values = None if record.operation == "delete" else tuple(value["values"])
+        return MirrorRow(record, table, description, columns, tuple(value["key"]), values)
+
+    def _put_rows(self, cursor: Any, place: Place, rows: list[MirrorRow]) -> None:
+        def set_aside(row: MirrorRow, refusal: Refused) -> None:
+            self._letters.add(cursor, place, [(row.table, _letter(row), str(refusal), None)])
+
+        divide(rows, partial(self._write, cursor, place), set_aside)
+
+    def _write(self, cursor: Any, place: Place, rows: Sequence[MirrorRow]) -> None:
+        table = rows[0].table
+        with self._database.savepoint(cursor):
+            if gone := [row.id for row in rows if row.values is None]:
+                self._dialect.delete(cursor, table, gone)
+            there = {each.name: each for each in table.columns}
+            kept = [row for row in rows if row.values is not None]
+            for names, some in groupby(kept, attrgetter("columns")):
+                places = [number for number, name in enumerate(names) if name in there]
+                columns = [there[names[number]] for number in places]
+                values = [[row.values[number] for number in places] for row in some if row.values]
+                self._dialect.put(cursor, table, columns, values)
+            self._letters.close(cursor, place, rows)
+
+    def _from_letter(self, record: Record) -> MirrorRow | None:
+        description, value = _opened(record.value)
+        if self._descriptions.of(description).table not in self._tables():
+            return None
+        return self._row(record, description, self._decoder.decode(value))
+
+    # -- tables
+
+    def _tables(self) -> dict[str, tuple[int, MirrorTable]]:
+        if self._known is None:
+            with self._ddl() as cursor:
+                self._known = read(cursor, self._database.table("tongbu_mirror"), self._binding)
+        return self._known
+
+    def _follow(self, description: Description, version: int) -> None:
+        """Make the table what a description says, unless a later one was followed already."""
+        known = self._tables()
+        at, before = known.get(description.table, (-1, None))
+        if version <= at:
+            return
+        with self._ddl() as cursor:
+            now = make_table(self._dialect, cursor, description, self._binding)
+            for statement in statements(self._dialect, cursor, before, now):
+                log.info("mirror", binding=self._binding, table=now.name, statement=statement)
+                _execute(cursor, statement, self._binding)
+            store(cursor, self._database.table("tongbu_mirror"), self._binding, version, now)
+        known[description.table] = version, now
+
+    @contextmanager
+    def _ddl(self) -> Iterator[Any]:
+        with closing(self._database.connect()) as connection, connection.cursor() as cursor:
+            self._database.prepare(connection)
+            try:
+                yield cursor
+            except (psycopg.Error, pymysql.Error) as error:
+                raise self._database.explain(error) from None
+
+
+def make_table(
+    dialect: MirrorDialect, cursor: Any, description: Description, binding: str
+) -> MirrorTable:
+    """Give the table that a description means in a binding's target."""
+    columns = tuple(
+        Column(
+            name,
+            kind,
+            dialect.resolve(cursor, description.database, kind, in_key=name in description.key),
+        )
+        for name, kind in description.columns
+    )
+    return MirrorTable(description.table, description.targets[binding], columns, description.key)
+
+
+def statements(
+    dialect: MirrorDialect, cursor: Any, before: MirrorTable | None, now: MirrorTable
+) -> list[str]:
+    """Give what makes the live table the one wanted: created, columns added, changed, and dropped as at the source."""
+    live = dialect.live(cursor, now.name)
+    if not live:
+        return [dialect.create(now)]
+    old = {each.name: each for each in before.columns} if before else {}
+    wanted = {each.name for each in now.columns}
+    found = [dialect.add(now, each) for each in now.columns if each.name not in live]
+    found += [
+        dialect.change(now, each)
+        for each in now.columns
+        if each.name in live and each.name in old and old[each.name].target != each.target
+    ]
+    return found + [dialect.drop(now, name) for name in old if name in live and name not in wanted]
+
+
+def read(cursor: Any, name: str, binding: str) -> dict[str, tuple[int, MirrorTable]]:
+    """Give the mirrored tables of a binding, by their names at the source, with their descriptions' versions."""
+    cursor.execute(f"select version, description from {name} where binding = %s", [binding])
+    found = {}
+    for version, text in cursor.fetchall():
+        raw = orjson.loads(text)
+        columns = tuple(Column(*each) for each in raw["columns"])
+        table = MirrorTable(raw["table"], raw["name"], columns, tuple(raw["key"]))
+        found[table.table] = version, table
+    return found
+
+
+def store(cursor: Any, name: str, binding: str, version: int, table: MirrorTable) -> None:
+    """Note how a table was made."""
+    text = orjson.dumps(
+        {
+            "table": table.table,
+            "name": table.name,
+            "columns": [*map(list, table.columns)],
+            "key": table.key,
+        }
+    ).decode()
+    cursor.execute(
+        f"delete from {name} where binding = %s and table_name = %s", [binding, table.name]
+    )
+    cursor.execute(
+        f"insert into {name} (binding, table_name, version, description) values (%s, %s, %s, %s)",
+        [binding, table.name, version, text],
+    )
+
+
+def _execute(cursor: Any, statement: str, binding: str) -> None:
+    try:
+        cursor.execute(statement.replace("%", "%%"), [])
+    except (psycopg.OperationalError, pymysql.err.OperationalError):
+        raise
+    except (psycopg.Error, pymysql.Error) as error:
+        raise TongbuError(
+            f"{binding}: the target refuses `{statement.splitlines()[0]}`: {str(error).splitlines()[0]}",
+            "Run it, or what comes to the same, as the table's owner; then start the sink again.",
+        ) from None
+
+
+def _letter(row: MirrorRow) -> Record:
+    """Give a record that says all by itself: the description stands before the row."""
+    record, size = row.record, len(row.description).to_bytes(4, "big")
+    value = size + row.description + record.value
+    return Record(record.topic, record.key, record.operation, record.version, value)
+
+
+def _opened(value: bytes) -> tuple[bytes, bytes]:
+    size = int.from_bytes(value[:4], "big")
+    return value[4 : 4 + size], value[4 + size :]

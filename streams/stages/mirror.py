@@ -1,0 +1,255 @@
+"""
+Mirror: rows of tables that are copied as they are, without a canonical model, every value as text.
+
+A value's text is what its own type's spelling reads back without loss, so a target of the same family needs nothing
+but a cast. What Debezium can't bring without loss is refused as for mappings (streams/stages/source_types.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from schemas.captured import Table
+from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
+from schemas.control import Mirrored
+from streams.errors import RecordError
+from streams.records import Row, RowChange
+from streams.stages.image import Store, image_key
+from streams.stages.map import BROKEN
+from streams.stages.source_types import family, reader
+
+if TYPE_CHECKING:
+    from streams.stages.encode import Message, Moment
+    from streams.withheld import Withheld
+
+Text = Callable[[Any], str]
+Encode = Callable[[dict[str, Any]], bytes]
+
+_EPOCH = datetime(1970, 1, 1)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorPlan:
+    """A mirrored table in force. `entity` is its name, by which it is republished and its rows are withheld."""
+
+    entity: str
+    columns: tuple[tuple[str, Text], ...]
+    key: tuple[tuple[str, Text], ...]
+    description: bytes
+    encode: Encode
+
+    def id(self, source: str, key: bytes) -> str:
+        """Give the id of a row by the bytes of its key (see image.row_key)."""
+        return f"{source}:{self.entity}{key.decode()}"
+
+    def key_of(self, source: str, id_: str) -> bytes:
+        """Give the key bytes of an id; nothing for another table's."""
+        prefix = f"{source}:{self.entity}"
+        return id_.removeprefix(prefix).encode() if id_.startswith(prefix) else b""
+
+
+def compile_mirror(
+    declared: Mirrored, source: str, database: str, table: Table, describe: Encode, encode: Encode
+) -> MirrorPlan:
+    """Compile a mirrored table; columns whose values can't be had without loss are left out."""
+    texts = {
+        column.name: text
+        for column in table.columns
+        if column.name not in declared.without and (text := text_of(column.type)) is not None
+    }
+    value = {
+        "source": source,
+        "table": declared.table,
+        "database": database,
+        "targets": declared.targets,
+        "columns": [
+            {"name": each.name, "type": each.type} for each in table.columns if each.name in texts
+        ],
+        "key": list(table.key),
+    }
+    key = tuple((name, texts[name]) for name in table.key)
+    return MirrorPlan(declared.table, tuple(texts.items()), key, describe(value), encode)
+
+
+def rows_after(
+    plan: MirrorPlan, source: str, after: str, limit: int, store: Store
+) -> list[tuple[bytes, Row]]:
+    """Give the next rows of a table with their key bytes, in the order of those."""
+    prefix = image_key(plan.entity, b"")
+    found = store.scan(prefix, plan.key_of(source, after), limit)
+    return [(key.removeprefix(prefix), row) for key, row in found]
+
+
+class MirrorRows:
+    """Adds rows of mirrored tables to the message of one lane offset, each table's description before its first row."""
+
+    def __init__(self, moment: Moment, message: Message, withheld: Withheld) -> None:
+        self._moment, self._message, self._withheld = moment, message, withheld
+        self._described: set[str] = set()
+
+    def describe(self, plan: MirrorPlan) -> None:
+        """Say what the table's rows mean, once."""
+        if plan.entity not in self._described:
+            self._described.add(plan.entity)
+            self._append(MIRROR_TABLE, plan.entity, "update", plan.description)
+
+    def add(self, plan: MirrorPlan, change: RowChange) -> None:
+        """Take a change of a row; one whose key changed is a delete and a new row."""
+        if change.before_key is not None and change.before is not None:
+            self._delete(plan, change.before_key, change.before)
+        if change.after is not None:
+            self.put(
+                plan, change.key, change.after, "create" if change.before is None else "update"
+            )
+        elif change.before is not None:
+            self._delete(plan, change.key, change.before)
+
+    def put(self, plan: MirrorPlan, key: bytes, row: Row, operation: str) -> None:
+        """Add a row as it is now; one that can't be brought without loss is withheld."""
+        id_ = plan.id(self._moment.source, key)
+        try:
+            if BROKEN in row:
+                raise RecordError("image", row[BROKEN], "a row could not be completed")
+            values = [
+                None if (value := row.get(name)) is None else _text(name, text, value)
+                for name, text in plan.columns
+            ]
+            self._row(plan, id_, operation, row, values)
+        except RecordError as error:
+            self._withheld.withhold(plan, id_, error, orjson.dumps(row))
+            return
+        self._withheld.release(plan, id_)
+
+    def truncate(self, plan: MirrorPlan) -> None:
+        """The table was emptied."""
+        self.describe(plan)
+        value = plan.encode({"table": plan.entity, "key": [], "values": []})
+        self._append(MIRROR_ROW, f"{self._moment.source}:{plan.entity}", "truncate", value)
+
+    def current(self, plan: MirrorPlan, ids: Iterable[str], store: Store) -> Iterator[None]:
+        """Bring rows as they are now; of one that is gone there is nothing to bring."""
+        for id_ in ids:
+            key = plan.key_of(self._moment.source, id_)
+            row = store.get(image_key(plan.entity, key))
+            if row is None:
+                self._withheld.release(plan, id_)
+            else:
+                self.put(plan, key, row, "snapshot")
+            yield
+
+    def _delete(self, plan: MirrorPlan, key: bytes, row: Row) -> None:
+        id_ = plan.id(self._moment.source, key)
+        self._withheld.release(plan, id_)
+        self._row(plan, id_, "delete", row, [])
+
+    def _row(
+        self, plan: MirrorPlan, id_: str, operation: str, row: Row, values: list[str | None]
+    ) -> None:
+        key = [_text(name, text, row[name]) for name, text in plan.key]
+        self.describe(plan)
+        value = plan.encode({"table": plan.entity, "key": key, "values": values})
+        self._append(MIRROR_ROW, id_, operation, value)
+
+    def _append(self, topic: str, key: str, operation: str, value: bytes) -> None:
+        self._message.records.append(
+            {
+                "topic": topic,
+                "key": key,
+                "operation": operation,
+                "version": self._moment.lane_offset,
+                "value": value,
+            }
+        )
+
+
+def _text(name: str, text: Text, value: Any) -> str:
+    try:
+        return text(value)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        message = f"column `{name}` has a value that did not come as it was stored"
+        raise RecordError("mirror", "not-exact", message) from error
+
+
+def text_of(column_type: str) -> Text | None:
+    """Give the function from a value's JSON form to its text; None for types that are refused."""
+    read = reader(column_type)
+    if read is None:
+        return None
+    spell = _spelling(column_type)
+    return lambda value: spell(read(value))
+
+
+def _spelling(column_type: str) -> Text:
+    if column_type.endswith("[]"):
+        return _array(_spelling(column_type.removesuffix("[]")))
+    if column_type == "hstore":
+        return _hstore
+    found = family(column_type)
+    assert found is not None
+    if found.name == "bits":
+        width = int(column_type.partition("(")[2].rstrip(")"))
+        return lambda value: format(value, f"0{width}b")
+    return _SPELLED[found.name]
+
+
+def _array(element: Text) -> Text:
+    def spell(values: list[Any]) -> str:
+        return (
+            "{"
+            + ",".join("NULL" if each is None else _quoted(element(each)) for each in values)
+            + "}"
+        )
+
+    return spell
+
+
+def _hstore(value: str) -> str:
+    pairs: dict[str, str | None] = orjson.loads(value)
+    return ",".join(
+        f"{_quoted(key)}=>{'NULL' if each is None else _quoted(each)}"
+        for key, each in pairs.items()
+    )
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _day(value: int) -> str:
+    return date.fromordinal(value + _EPOCH_DAY).isoformat()
+
+
+def _moment(micros: int) -> str:
+    return (_EPOCH + timedelta(microseconds=micros)).isoformat(" ")
+
+
+def _time(micros: int) -> str:
+    """Spell a time of day or, of MariaDB and MySQL, a span of hours that may be negative."""
+    seconds, rest = divmod(abs(micros), 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{'-' if micros < 0 else ''}{hour:02}:{minute:02}:{second:02}.{rest:06}"
+
+
+#: Family of source_types -> the text of a value that its reader gave.
+_SPELLED: dict[str, Text] = {
+    "boolean": lambda value: "1" if value else "0",
+    "int": str,
+    "decimal": str,
+    "float": repr,
+    "date": _day,
+    "timestamp": _moment,
+    "timestamptz": _moment,
+    "time": _time,
+    "interval": str,
+    "json": str,
+    "text": str,
+    "binary": lambda value: "\\x" + value.hex(),
+    "geometry": lambda value: f"{value[0]};{value[1].hex()}",
+}
