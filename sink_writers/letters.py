@@ -51,23 +51,35 @@ class Letters:
         self._roots = {table.name: table for table in roots}
         self._name = database.table("tongbu_set_aside")
         self._known: dict[Place, dict[Key, int]] = {}
+        #: Letter -> what it waits for.
+        self._parents: dict[Place, dict[Key, Key]] = {}
 
     def load(self, place: Place) -> dict[Key, int]:
         """Give (table, id) -> version of what is set aside; asks the target only the first time."""
         if place not in self._known:
             with self._database.transaction(place) as cursor:
                 cursor.execute(
-                    f"select table_name, record_key, version from {self._name} "
+                    f"select table_name, record_key, version, waits_table, waits_key from {self._name} "
                     "where binding = %s and partition_no = %s",
                     [self._binding, place.partition],
                 )
-                found = {(table, key): version for table, key, version in cursor.fetchall()}
-            self._known[place] = found
+                rows = cursor.fetchall()
+            self._known[place] = {(table, key): version for table, key, version, *_ in rows}
+            self._parents[place] = {
+                (table, key): (waits_table, waits_key)
+                for table, key, _, waits_table, waits_key in rows
+                if waits_table is not None
+            }
         return self._known[place]
 
     def forget(self, place: Place) -> None:
         """Read the letters of a place anew when they are next asked for."""
         self._known.pop(place, None)
+
+    def awaited(self, keys: Iterable[Key]) -> bool:
+        """Tell whether a letter of any place waits for one of these (table, id)."""
+        parents = {parent for place in self._known for parent in self._parents[place].values()}
+        return bool(parents) and not parents.isdisjoint(keys)
 
     @contextmanager
     def kept(self, place: Place) -> Iterator[None]:
@@ -95,9 +107,17 @@ class Letters:
             newer = [each for each in some if each[0].version > versions.get(each[0].key, -1)]
             again = [each for each in newer if known.get((name, each[0].key)) == each[0].version]
             first = [each for each in newer if known.get((name, each[0].key), -1) < each[0].version]
+            for record, _, parent in newer:
+                self._wait(place, (name, record.key), parent)
             self._note(cursor, name, again)
             self._insert(cursor, place, name, first)
             known.update({(name, record.key): record.version for record, *_ in first})
+
+    def _wait(self, place: Place, key: Key, parent: Key | None) -> None:
+        if parent is None:
+            self._parents[place].pop(key, None)
+        else:
+            self._parents[place][key] = parent
 
     def _note(self, cursor: Any, table: str, tried: list[tuple[Record, str, Key | None]]) -> None:
         cursor.executemany(
@@ -131,16 +151,17 @@ class Letters:
         closed = [
             each.key for each in entries if known.get(each.key, 1 << 63) <= each.record.version
         ]
-        self._delete(cursor, closed)
-        for key in closed:
-            del known[key]
+        self._close(cursor, place, closed)
+
+    def _close(self, cursor: Any, place: Place, keys: list[Key]) -> None:
+        self._delete(cursor, keys)
+        for key in keys:
+            del self._known[place][key]
+            self._parents[place].pop(key, None)
 
     def close_all(self, cursor: Any, place: Place, table: str) -> None:
         """Close the letters of a table that was emptied."""
-        closed = [key for key in self._known[place] if key[0] == table]
-        self._delete(cursor, closed)
-        for key in closed:
-            del self._known[place][key]
+        self._close(cursor, place, [key for key in self._known[place] if key[0] == table])
 
     def ready(self, cursor: Any, place: Place) -> list[Record]:
         """Give letters that may work now: those whose parent is there, and those that wait for nothing; oldest first."""

@@ -206,7 +206,7 @@ class Runner:
                 self._apply(held, [], _now())
 
     def _tend(self) -> None:
-        if time.monotonic() - self._tended < _TEND_S:
+        if not self._sink.due and time.monotonic() - self._tended < _TEND_S:
             return
         self._tended = time.monotonic()
         for partition, held in self._held.items():

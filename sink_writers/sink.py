@@ -45,7 +45,9 @@ class Move:
 
 
 class Sink(Protocol):
-    """A target. One thread uses it."""
+    """A target. One thread uses it. `due` tells that what was set aside may work now, so `tend` is not to wait."""
+
+    due: bool
 
     def claim(self, place: Place) -> Position:
         """

@@ -78,6 +78,12 @@ def without_table(binding: RelationalBinding, catalog: Catalog) -> list[str]:
     return [table.entity for table in roots if table.name not in live]
 
 
+def existing(binding: RelationalBinding) -> set[str]:
+    """Give the tables that a target has."""
+    with opened(binding) as (target, cursor):
+        return set(target.live(cursor.connection))
+
+
 def was_read(binding: RelationalBinding) -> bool:
     """Tell whether the binding has a position, so that what came before it will not be read again."""
     with opened(binding) as (target, cursor):

@@ -11,6 +11,7 @@ from schemas.errors import TongbuError
 from tongbu import commands, dlq, doctor, run
 from tongbu.deploy import commands as deploy
 from tongbu.drift import drift
+from tongbu.mirror import mirror
 from tongbu.resync import resync
 from tongbu.stack import commands as stack
 from tongbu.tail import tail
@@ -32,6 +33,7 @@ app.command("plan")(deploy.plan)
 app.command("apply")(deploy.apply)
 app.command("republish")(deploy.republish)
 app.command("incarnation")(deploy.incarnation)
+app.command("mirror")(mirror)
 app.command("resync")(resync)
 app.command("doctor")(doctor.doctor)
 app.command("drift")(drift)

@@ -47,7 +47,9 @@ def resync(
             f"{binding} is no relational target",
             "Only tables can be filled; effects are never repeated.",
         )
-    begun = fills.start(subject, chosen, entity or list(chosen.entities))
+    begun = fills.start(
+        subject, chosen, entity or [*chosen.entities, *fills.mirrored_in(subject, chosen)]
+    )
     if wait:
         with Steps(Console(stderr=True)) as steps:
             _follow(chosen, begun, steps)

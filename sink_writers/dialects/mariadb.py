@@ -47,7 +47,7 @@ _SET_ASIDE = """binding varchar(64), table_name varchar(64), record_key varchar(
   waits_table varchar(64), waits_key varchar(255), value longblob not null,
   set_aside_at datetime(6) not null default now(6), tried_at datetime(6) not null default now(6),
   primary key (binding, table_name, record_key)"""
-_FILL = """binding varchar(64), source varchar(64), entity varchar(64), fill_id varchar(64) not null,
+_FILL = """binding varchar(64), source varchar(64), entity varchar(129), fill_id varchar(250) not null,
   reached varchar(255) not null default '', records bigint not null default 0, deleted bigint not null default 0,
   is_done smallint not null default 0, started_at datetime(6) not null default now(6),
   moved_at datetime(6) not null default now(6), primary key (binding, source, entity)"""

@@ -24,8 +24,10 @@ class MemorySink:
     """
     Keeps rows per table by key, children with the row that they belong to.
 
-    `refuses` plays a target's constraints: a record with a row it says True to is a data error.
+    Nothing is ever due: what was set aside is tried again with every message. `refuses` plays a target's constraints: a record with a row it says True to is a data error.
     """
+
+    due = False
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ transaction with savepoints, and keeps what can't be applied in `tongbu_set_asid
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
@@ -101,6 +101,8 @@ class RelationalSink:
         self._letters = Letters(database, binding.binding, self._rows.roots)
         self._mirrors = Mirrors(database, binding.binding, decoder, self._letters)
         self._swept = time.monotonic()
+        #: What was set aside may work now.
+        self.due = False
         database.learn(self._rows.tables)
 
     def claim(self, place: Place) -> Position:
@@ -114,8 +116,21 @@ class RelationalSink:
         self, place: Place, at: Position, messages: Sequence[Message], to: Position
     ) -> str | None:
         """One round trip where nothing stands against it."""
-        move = Move(place, at, to)
-        stretches = runs(messages)
+        done = self._apply(Move(place, at, to), messages)
+        self.due = self.due or self._letters.awaited(self._brought(messages))
+        self.due = self.due or any(message.kind == "release" for message in messages)
+        return done
+
+    def _brought(self, messages: Iterable[Message]) -> Iterator[tuple[str, str]]:
+        """Give what messages may have brought, as letters name what they wait for."""
+        names = {table.topic: table.name for table in self._rows.roots}
+        for message in messages:
+            for record in message.records:
+                if record.topic in names and record.operation != "delete":
+                    yield names[record.topic], record.key
+
+    def _apply(self, move: Move, messages: Sequence[Message]) -> str | None:
+        place, stretches = move.place, runs(messages)
         with self._letters.kept(place):
             letters = self._letters.load(place)
             special = self._mirrors.prepare(messages) or any(
@@ -130,6 +145,7 @@ class RelationalSink:
 
     def tend(self, place: Place, at: Position) -> None:
         """Try again what was set aside and may work now; forget fences that have outlived their use."""
+        self.due = False
         with self._letters.kept(place):
             if self._letters.load(place):
                 with self._database.transaction(place) as cursor:

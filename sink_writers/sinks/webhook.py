@@ -42,6 +42,8 @@ log = structlog.get_logger("sink")
 class WebhookSink:
     """Calls an endpoint; position and ledger live in the hub database. See the contract in sink.py."""
 
+    due = False
+
     def __init__(
         self,
         binding: WebhookBinding,

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from sink_writers.sink import Fenced, OtherTopic, Place, Position, TryLater
+from sink_writers.sinks.memory import MemorySink
 
 
 def test_an_order_arrives_with_its_lines_and_exact_values(target, world):
@@ -256,6 +257,22 @@ def test_what_waits_for_its_parent_follows_when_it_comes(target, world):
     assert [row["version"] for row in target.rows("sales_order")] == [1]
     assert len(target.rows("sales_order_line")) == 1
     assert target.set_aside() == {}
+
+
+def test_what_waits_is_due_at_once_when_its_parent_comes_and_after_a_release(target, world):
+    sink = target.sink()
+    target.apply(world.message(world.order("erp:o1", 1, customer_id="oa:c1")))
+    target.apply(world.message(world.customer("oa:c9", 2)))
+    assert not sink.due
+    target.apply(world.message(world.customer("oa:c1", 3)))
+    tries_again = not isinstance(sink, MemorySink)  # which has tried it already
+    assert sink.due is tries_again
+    target.tend()
+    assert not sink.due
+    assert target.set_aside() == {}
+    target.apply(world.message(world.customer("oa:c2", 4), kind="release"))
+
+    assert sink.due is tries_again
 
 
 def test_a_later_state_without_the_missing_parent_closes_the_letter(target, world):

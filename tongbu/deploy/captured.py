@@ -53,6 +53,15 @@ WHERE constraint_name = 'PRIMARY' AND CONCAT(table_schema, '.', table_name) IN %
 ORDER BY table_schema, table_name, ordinal_position"""
 
 
+_PG_TABLES = """
+SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1"""
+_MYSQL_TABLES = """
+SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables
+WHERE table_type = 'BASE TABLE' AND table_schema = DATABASE() ORDER BY 1"""
+
+
 def read(name: str, source: Source, dsn: str, tables: list[str]) -> CapturedSchema:
     """
     Read columns, types and keys of the tables.
@@ -60,12 +69,40 @@ def read(name: str, source: Source, dsn: str, tables: list[str]) -> CapturedSche
     Raise ServiceUnavailable where the source does not answer, TongbuError for a table that is not there or
     can't be captured without harm.
     """
+    found = []
+    for each in examine(name, source, dsn, tables):
+        if isinstance(each, TongbuError):
+            raise each
+        found.append(each)
+    return CapturedSchema(source=name, database=source.database, tables=tuple(found))
+
+
+def examine(name: str, source: Source, dsn: str, tables: list[str]) -> list[Table | TongbuError]:
+    """Read each table as `read` does; where one can't be captured without harm, the error stands in its place."""
     columns, keys = (_postgresql if source.database == "postgresql" else _mysql)(name, dsn, tables)
-    return CapturedSchema(
-        source=name,
-        database=source.database,
-        tables=tuple(_table(name, source, table, columns, keys) for table in tables),
-    )
+    own: dict[str, list[Any]] = {}
+    for row in columns:
+        own.setdefault(row[0], []).append(row)
+    found: list[Table | TongbuError] = []
+    for table in tables:
+        try:
+            found.append(_table(name, source, table, own.get(table, []), keys))
+        except TongbuError as error:
+            found.append(error)
+    return found
+
+
+def listed(name: str, source: Source, dsn: str) -> list[str]:
+    """Give all tables that a source's database has and the DSN's user sees; raise ServiceUnavailable."""
+    try:
+        if source.database == "postgresql":
+            with psycopg.connect(dsn, connect_timeout=5) as connection:
+                return [table for (table,) in connection.execute(_PG_TABLES)]
+        with pymysql.connect(**mysql_arguments(dsn)) as mysql, mysql.cursor() as cursor:
+            cursor.execute(_MYSQL_TABLES)
+            return [table for (table,) in cursor.fetchall()]
+    except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
+        raise unavailable(name, error) from error
 
 
 def _table(name: str, source: Source, table: str, columns: list[Any], keys: list[Any]) -> Table:
@@ -108,7 +145,7 @@ def _postgresql(source: str, dsn: str, tables: list[str]) -> tuple[list[Any], li
             columns = connection.execute(_PG_COLUMNS, [tables]).fetchall()
             return columns, connection.execute(_PG_KEYS, [tables]).fetchall()
     except psycopg.OperationalError as error:
-        raise _unavailable(source, error) from error
+        raise unavailable(source, error) from error
 
 
 def _mysql(source: str, dsn: str, tables: list[str]) -> tuple[list[Any], list[Any]]:
@@ -116,7 +153,7 @@ def _mysql(source: str, dsn: str, tables: list[str]) -> tuple[list[Any], list[An
         with pymysql.connect(**mysql_arguments(dsn)) as connection, connection.cursor() as cursor:
             return _fetch(cursor, _MYSQL_COLUMNS, tables), _fetch(cursor, _MYSQL_KEYS, tables)
     except pymysql.err.OperationalError as error:
-        raise _unavailable(source, error) from error
+        raise unavailable(source, error) from error
 
 
 def _fetch(cursor: Any, sql: str, tables: Iterable[str]) -> list[Any]:
@@ -138,7 +175,8 @@ def mysql_arguments(dsn: str) -> dict[str, Any]:
     }
 
 
-def _unavailable(source: str, error: Exception) -> ServiceUnavailable:
+def unavailable(source: str, error: Exception) -> ServiceUnavailable:
+    """Say that a source does not answer."""
     return ServiceUnavailable(
         f"source {source} does not answer: {str(error).splitlines()[0]}",
         "Is it up? `tongbu status` tells.",

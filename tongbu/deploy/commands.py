@@ -87,7 +87,7 @@ def plan(
         typer.echo(orjson.dumps(rows).decode())
         return
     for change in found:
-        _show(console, change)
+        show(console, change)
     console.print(f"{len(found)} changes; `tongbu apply` makes them" if found else "nothing to do")
 
 
@@ -100,7 +100,7 @@ def apply(
     """Make true what is declared; running it again changes nothing."""
     console = Console()
     count = perform(
-        deployment(instance, namespace, declarations), only, lambda change: _show(console, change)
+        deployment(instance, namespace, declarations), only, lambda change: show(console, change)
     )
     console.print(f"{count} changes made" if count else "nothing to do")
 
@@ -181,7 +181,8 @@ def incarnation(
     typer.echo(f"{source}: log places may start anew ({reason})")
 
 
-def _show(console: Console, change: Change) -> None:
+def show(console: Console, change: Change) -> None:
+    """Print a change."""
     console.print(
         f"[bold]{change.action:<10}[/bold] {change.kind:<16} {change.name}  [dim]{change.detail}[/dim]",
         highlight=False,

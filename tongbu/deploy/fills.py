@@ -23,10 +23,11 @@ def announce(
 
     Raise TongbuError where the binding has no such entity, or none of its sources maps one.
     """
-    if unknown := set(entities) - set(binding.entities):
+    mirrored = mirrored_in(deployment, binding)
+    if unknown := set(entities) - set(binding.entities) - mirrored.keys():
         raise TongbuError(
             f"{binding.binding} has no entity {', '.join(sorted(unknown))}",
-            f"It has: {', '.join(binding.entities)}.",
+            f"It has: {', '.join([*binding.entities, *mirrored])}.",
         )
     order = dict.fromkeys(each.entity for each in targets.tables(binding, deployment.catalog))
     mapped = {(each.value.source, each.value.entity) for each in deployment.mappings}
@@ -37,11 +38,25 @@ def announce(
                 fill = f"{binding.binding}-{entity}-{uuid.uuid4().hex[:12]}"
                 targets.begin_fill(binding, source, entity, fill)
                 begun[fill] = f"{entity} from {source}"
+    for table in [each for each in mirrored if each in entities]:
+        fill = f"{binding.binding}-{uuid.uuid4().hex[:12]}"
+        targets.begin_fill(binding, mirrored[table], table, fill)
+        begun[fill] = f"{table} from {mirrored[table]}"
     if not begun:
         raise TongbuError(
             f"no source of {binding.binding} maps {', '.join(entities)}", "Declare a mapping first."
         )
     return begun
+
+
+def mirrored_in(deployment: Deployment, binding: RelationalBinding) -> dict[str, str]:
+    """Give the tables that are mirrored into a binding's target as they are -> their source."""
+    return {
+        table: each.value.source
+        for each in deployment.mirrors
+        if each.value.binding == binding.binding
+        for table in each.value.tables
+    }
 
 
 def start(
