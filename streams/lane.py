@@ -18,7 +18,7 @@ from streams.errors import LaneStopped, OtherIncarnationError, RecordError
 from streams.held import Held
 from streams.in_force import InForce, compile_in_force
 from streams.pipeline import Turn
-from streams.quarantine import Quarantine
+from streams.quarantine import DROPPED, Quarantine, emptied
 from streams.records import (
     Begin,
     Change,
@@ -31,6 +31,7 @@ from streams.records import (
 )
 from streams.republishing import Republishing
 from streams.seal import Seal
+from streams.stages.ddl import TableChange, redefine
 from streams.stages.decode import decode
 from streams.stages.encode import (
     Moment,
@@ -147,40 +148,62 @@ class Lane:
                 record,
             )
             return
-        if closed is None:
+        tables = event.tables if isinstance(event, Ddl) else ()
+        if closed is None and not tables:
             return
-        if closed.repeat:
+        transaction = closed.transaction if closed is not None else None
+        if closed is not None and closed.repeat:
             self.counters.repeats += 1
-        if closed.transaction is not None:
-            if closed.transaction.id is not None:
-                self.held.remember_ended()
-            yield from self._transaction(closed.transaction, closed.lost, record, in_force)
+        if transaction is not None and transaction.id is not None:
+            self.held.remember_ended()
+        turn = self._turn(record, in_force, transaction)
+        if closed is not None and transaction is not None:
+            yield from self._transaction(turn, transaction, closed.lost)
+        if tables:
+            yield from self._redefine(turn, tables)
+        yield from self._outputs(turn)
 
     def _transaction(
-        self,
-        transaction: SourceTransaction,
-        lost: tuple[str, ...],
-        record: LaneRecord,
-        in_force: InForce,
-    ) -> Iterator[Output | None]:
+        self, turn: Turn, transaction: SourceTransaction, lost: tuple[str, ...]
+    ) -> Iterator[None]:
         self.counters.transactions += 1
-        turn = self._turn(record, in_force, transaction.id, transaction.committed_at)
         for each in lost:
             message = f"transaction {each} was cut off by a restart of capture and never came again"
             turn.undecodable(RecordError("transaction", "lost", message))
         yield from turn.transaction(transaction.changes)
-        yield from self._outputs(turn)
+
+    def _redefine(
+        self, turn: Turn, changes: tuple[TableChange, ...]
+    ) -> Iterator[Output | None]:
+        """Take DDL that the source logs: other columns and types from here on; a dropped table is quarantined."""
+        known, before = control.decode(self.state.get(_CAPTURED)), self.in_force
+        if isinstance(known, control.CapturedSchema):
+            self.state.put(_CAPTURED, control.encode(redefine(known, changes))[1])
+            self._compile()
+            turn.in_force = self.in_force or turn.in_force
+        made_again = None
+        for each in changes:
+            if each.name not in turn.in_force.imaged:
+                continue
+            ward = self.quarantine.tables.get(each.name)
+            if each.table is None:
+                why = f"`{each.name}` was dropped or renamed at the source"
+                turn.admit(each.name, DROPPED, why)
+            elif ward is not None and ward.code == DROPPED:
+                self.quarantine.keep(emptied(each.name))
+                made_again = each.name
+        yield from self._judge(turn, made_again, before)
 
     def _turn(
         self,
         record: LaneRecord,
         in_force: InForce,
-        transaction: str | None = None,
-        committed_at: int | None = None,
+        transaction: SourceTransaction | None = None,
         kind: str = "transaction",
     ) -> Turn:
         version = lane_offset.pack(self.epoch, record.offset)
-        moment = Moment(self.source, version, record, kind, transaction, committed_at)
+        id_, at = (transaction.id, transaction.committed_at) if transaction else (None, None)
+        moment = Moment(self.source, version, record, kind, id_, at)
         return Turn(moment, in_force, self.state, self.seal, self.quarantine)
 
     def _outputs(self, turn: Turn) -> Iterator[Output | None]:
@@ -216,15 +239,13 @@ class Lane:
             before = self.in_force
             self.state.put(place, record.value)
             self._compile()
-            yield from self._judge(record)
-            if before is not None and self.in_force is not None:
-                yield from self._mirrors_changed(before, self.in_force, record)
+            yield from self._judged(record, None, before)
         elif isinstance(found, control.Republish):
             yield from self._republish(found, record)
         elif isinstance(found, control.Retry | control.Skip):
             yield from self._release(found, record)
         elif isinstance(found, control.Resume):
-            yield from self._judge(record, found.table)
+            yield from self._judged(record, found.table, self.in_force)
         elif isinstance(found, control.Incarnation):
             self.held.assembler.last_place = 0
             for kept in self.waiting.end():
@@ -260,23 +281,38 @@ class Lane:
             except TongbuError as error:
                 raise LaneStopped(f"lane {self.source}: {error.message}", error.remedy) from error
 
-    def _judge(self, record: LaneRecord, resume: str | None = None) -> Iterator[Output | None]:
-        """Quarantine the tables that mappings can't use any more; go on with those that they can use again."""
-        if self.in_force is None:
-            return
-        misfits, quarantine = self.in_force.misfits, self.quarantine
-        judged = quarantine.to_judge(self.in_force)
-        turn = self._turn(record, self.in_force, kind="release")
+    def _judged(
+        self, record: LaneRecord, resume: str | None, before: InForce | None
+    ) -> Iterator[Output | None]:
+        if self.in_force is not None:
+            turn = self._turn(record, self.in_force, kind="release")
+            yield from self._judge(turn, resume, before)
+            yield from self._outputs(turn)
+
+    def _judge(
+        self, turn: Turn, resume: str | None, before: InForce | None
+    ) -> Iterator[Output | None]:
+        """
+        Quarantine the tables that mappings can't use any more; go on with those that they can use again.
+
+        What is withheld and reads a table that was captured otherwise `before` is tried again.
+        """
+        known = before.tables if before is not None else {}
+        changed = [
+            name for name, table in turn.in_force.tables.items() if known.get(name, table) != table
+        ]
+        grown = self._mirrors_changed(turn, before) if before is not None else []
+        misfits, quarantine = turn.in_force.misfits, self.quarantine
+        judged = quarantine.to_judge(turn.in_force)
         for table, misfit in misfits.items():
             if table not in quarantine.tables or table in judged:
                 turn.admit(table, "misfit", misfit.why)
-        well = [
-            each
-            for each in quarantine.tables
-            if each not in misfits and (each in judged or each == resume)
-        ]
-        yield from turn.resume(well)
-        yield from self._outputs(turn)
+        well = [each for each in (*judged, resume) if each in quarantine.tables]
+        yield from turn.resume(
+            [each for each in dict.fromkeys(well) if each not in misfits], changed
+        )
+        for name in grown:
+            yield self.republishing.again(name, f"columns-{turn.moment.record.offset}-{name}")
 
     def _republish(self, found: control.Republish, record: LaneRecord) -> Iterator[Output | None]:
         plan = self.in_force.published(found.entity) if self.in_force else None
@@ -289,21 +325,20 @@ class Lane:
         if fill is not None:
             yield from self.republishing.published(found, fill["to"], last=fill["last"])
 
-    def _mirrors_changed(
-        self, before: InForce, now: InForce, record: LaneRecord
-    ) -> Iterator[Output | None]:
-        """Have the targets follow tables whose columns changed; rows may have brought new columns' values already."""
-        turn = self._turn(record, now, kind="republish")
+    def _mirrors_changed(self, turn: Turn, before: InForce) -> list[str]:
+        """
+        Have the targets follow mirrored tables whose columns changed; give those that have new ones.
+
+        Rows may have brought new columns' values already: such a table is published again.
+        """
         grown = []
-        for name, plan in now.mirrors.items():
+        for name, plan in turn.in_force.mirrors.items():
             old = before.mirrors.get(name)
             if old is not None and old.description != plan.description:
                 turn.mirrored.describe(plan)
                 if {column for column, _ in plan.columns} - {column for column, _ in old.columns}:
                     grown.append(name)
-        yield from self._outputs(turn)
-        for name in grown:
-            yield self.republishing.again(name, f"columns-{record.offset}-{name}")
+        return grown
 
     def _release(
         self, found: control.Retry | control.Skip, record: LaneRecord

@@ -183,8 +183,8 @@ class Turn:
         self.quarantine.apply_to(self.in_force)
         self.letters.append(Letter(letter, "open", RecordError("quarantine", code, why)))
 
-    def resume(self, tables: Collection[str]) -> Iterator[None]:
-        """Go on with quarantined tables: what was kept first, then every id that waits for them."""
+    def resume(self, tables: Collection[str], changed: Collection[str] = ()) -> Iterator[None]:
+        """Go on with quarantined tables: what was kept first, then every withheld id that reads them, or `changed` ones."""
         touched = TouchedSet(self.in_force, self.store)
         for table in tables:
             yield from self._touch(self.quarantine.kept(table), touched, was_kept=True)
@@ -192,10 +192,10 @@ class Turn:
             told = RecordError("quarantine", ward.code, "the table goes on")
             self.letters.append(Letter(ward.letter, "superseded", told))
         self.quarantine.apply_to(self.in_force)
-        drafts = Drafts(self.in_force, self.store)
+        drafts, again = Drafts(self.in_force, self.store), {*tables, *changed}
         yield from self._settle_all(touched, drafts)
         for plan in self.in_force.entities.values():
-            if plan.waits_for is None and not set(plan.declared.tables).isdisjoint(tables):
+            if plan.waits_for is None and not set(plan.declared.tables).isdisjoint(again):
                 yield from self._try_again(plan, list(self.withheld.ids(plan)), drafts)
         yield from self._encode(drafts)
 

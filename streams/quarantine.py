@@ -15,11 +15,13 @@ import msgspec
 from schemas.captured import Table
 from streams.held import Held, HeldRows, RowStore
 from streams.in_force import InForce
-from streams.records import Change
+from streams.records import Change, Position
 
 #: So many ids that fail anew because of one table, within so many transactions, quarantine it.
 FAILING_IDS, WITHIN_TRANSACTIONS = 100, 1_000
 
+#: The code of a table that is gone: declarations and captured schema can't bring it back.
+DROPPED = "dropped"
 _TABLES, _FAILING = b"qua\0", b"fai\0"
 
 
@@ -38,6 +40,11 @@ class Ward(msgspec.Struct):
     captured: Table | None
     slot: int = 0
     kept: int = 0
+
+
+def emptied(table: str) -> Change:
+    """Give the change that a table which is made again begins with: the rows that it had are gone."""
+    return Change(table, "t", None, None, None, Position((0, 0), 0), None)
 
 
 class Quarantine:
@@ -104,7 +111,8 @@ class Quarantine:
         return [
             table
             for table, ward in self.tables.items()
-            if (ward.declared, ward.captured) != (in_force.hash, in_force.tables.get(table))
+            if (ward.code != DROPPED or table not in in_force.imaged)
+            and (ward.declared, ward.captured) != (in_force.hash, in_force.tables.get(table))
         ]
 
     def failed(self, table: str) -> bool:

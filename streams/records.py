@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from streams.stages.ddl import TableChange
+
 Row = dict[str, Any]
 
 
@@ -79,7 +81,9 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Ddl:
-    """A schema change that MariaDB/MySQL report inline; it closes the bracket it stands in."""
+    """A schema change that MariaDB/MySQL report inline; it closes the bracket it stands in. `tables` is what it changes."""
+
+    tables: tuple[TableChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from tongbu import commands, dlq, doctor, run
 from tongbu.deploy import commands as deploy
 from tongbu.drift import drift
 from tongbu.mirror import mirror
+from tongbu.recapture import recapture
 from tongbu.resync import resync
 from tongbu.stack import commands as stack
 from tongbu.tail import tail
@@ -37,6 +38,7 @@ app.command("mirror")(mirror)
 app.command("resync")(resync)
 app.command("doctor")(doctor.doctor)
 app.command("drift")(drift)
+app.command("recapture")(recapture)
 app.command("tail")(tail)
 app.command("reconcile")(commands.reconcile)
 app.command("checksum")(commands.checksum)

@@ -22,9 +22,9 @@ def doctor(
 
     It reads as the capture user and writes nothing. Exit code 1 when there is an alarm.
     """
-    from tongbu import source_health
+    from tongbu.sources import inspection
 
-    findings = source_health.inspect(deployment(instance, namespace))
+    findings = inspection.inspect(deployment(instance, namespace))
     if as_json:
         typer.echo(orjson.dumps([asdict(each) for each in findings]).decode())
     else:

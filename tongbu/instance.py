@@ -41,6 +41,7 @@ class Ports:
     registry: int = 18081
     webhook: int = 18090
     processor: int = 18095
+    watch: int = 18096
 
     @classmethod
     def block(cls, number: int) -> Ports:

@@ -41,6 +41,16 @@ def sink(name: str, instance: InstanceName = "default") -> None:
     run(name)
 
 
+@app.command()
+def watch(instance: InstanceName = "default") -> None:
+    """Look at the sources every 10 s: alarms as metrics (TONGBU_METRICS), changed PostgreSQL catalogs into the lane logs."""
+    complete_environment(instance)
+    from tongbu.deploy.deployment import Deployment
+    from tongbu.sources import watch as watching
+
+    watching.run(Deployment(dict(os.environ), os.environ.get("TONGBU_NAMESPACE", "")))
+
+
 @app.command("webhook-receiver")
 def webhook_receiver(instance: InstanceName = "default") -> None:
     """Run the demo's receiver of signed webhooks."""

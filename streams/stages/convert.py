@@ -119,7 +119,7 @@ CONVERSIONS: dict[tuple[str | None, str], Convert] = {
     ("int", "int"): _int,
     ("int", "long"): _int,
     ("int", "string"): lambda value: str(_int(value)),
-    ("int", "decimal"): to_decimal,
+    ("int", "decimal"): lambda value: Decimal(_int(value)),
     ("int", "boolean"): _to_boolean,
     ("json", "string"): _text,
     ("interval", "string"): _text,

@@ -8,6 +8,7 @@ import msgspec
 
 from streams.errors import RecordError
 from streams.records import Begin, Change, Ddl, End, Event, LaneRecord, Position, SnapshotCompleted
+from streams.stages.ddl import table_changes
 
 _OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
 
@@ -61,7 +62,7 @@ def decode(record: LaneRecord) -> Event | None:
     if envelope.status is not None and envelope.id is not None:
         return _bracket(envelope.status, envelope.id)
     if envelope.ddl is not None:
-        return Ddl()
+        return Ddl(table_changes(record.value))
     if envelope.aggregate_type == "Initial Snapshot" and envelope.type == "COMPLETED":
         return SnapshotCompleted()
     return None

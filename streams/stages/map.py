@@ -100,6 +100,8 @@ def _structure(
 ) -> None:
     """Note the columns that tell which rows belong together: keys, scope, ids, joins."""
     for table in (root, *parts.values(), *singles.values()):
+        if not table.key:
+            reads.refuse(table, "", f"table `{table.qualified}` has no primary key")
         for name in table.key:
             reads.column(table, name)
     for name in (*mapping.id_columns, *mapping.where):

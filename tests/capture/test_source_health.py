@@ -11,7 +11,9 @@ import pytest
 from capturing import PASSWORD, SCHEMA, USER, Captured
 
 from tongbu.deploy.captured import mysql_arguments
-from tongbu.source_health import Finding, mysql, stored_offset
+from tongbu.sources import mysql
+from tongbu.sources.findings import Finding
+from tongbu.sources.inspection import stored_offset
 
 
 def _wait(true: Callable[[], bool], seconds: float = 60) -> None:
@@ -24,7 +26,7 @@ def _wait(true: Callable[[], bool], seconds: float = 60) -> None:
 def _server(captured: Captured) -> list[Finding]:
     offset = stored_offset(captured.bootstrap, captured.name)
     with pymysql.connect(**mysql_arguments(captured.dsn)) as my, my.cursor() as cursor:
-        return list(mysql(captured.name, captured.database, cursor, offset))
+        return list(mysql.inspect(captured.name, captured.database, cursor, offset))
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_a_purged_binlog_is_a_loss_with_its_place(with_binlog: Captured) -> None
     assert offset is not None
     with pymysql.connect(**mysql_arguments(with_binlog.dsn)) as my, my.cursor() as cursor:
         gone = offset | {"file": "binlog.000000"}
-        found = list(mysql("x", with_binlog.database, cursor, gone))
+        found = list(mysql.inspect("x", with_binlog.database, cursor, gone))
 
     (loss,) = [finding for finding in found if finding.check == "loss"]
     assert loss.level == "alarm"

@@ -15,6 +15,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 import orjson
 import psycopg
 import pymysql
@@ -25,16 +26,17 @@ from schemas.declarations import RelationalBinding
 from schemas.registry import Registry
 from sink_writers import bindings, targets
 from sink_writers.bindings import FOLDER
-from tongbu import reconcile, source_health, topics
+from tongbu import reconcile, topics
 from tongbu.accounting import TRANSACTIONS, Followed
 from tongbu.dead_letters import open_letters
 from tongbu.deploy import commands as deploy
-from tongbu.deploy import fills
+from tongbu.deploy import fills, lanes
 from tongbu.deploy.captured import mysql_arguments
 from tongbu.deploy.deployment import Deployment
 from tongbu.drift import differences
 from tongbu.instance import ROOT, Instance, run_folder
 from tongbu.progress import Steps
+from tongbu.sources import inspection
 from tongbu.stack import lifecycle
 from tongbu.stack.display import Progress
 from tongbu.stack.supervision import Supervisor
@@ -139,7 +141,7 @@ def test_a_second_apply_has_nothing_to_do(world: World) -> None:
 
 
 def test_the_doctor_finds_deployed_sources_well(world: World) -> None:
-    findings = source_health.inspect(Deployment(world.environment))
+    findings = inspection.inspect(Deployment(world.environment))
 
     assert [each for each in findings if each.level != "ok"] == []
     assert {each.source for each in findings} == {"erp", "oa"}
@@ -159,6 +161,28 @@ def test_drift_names_a_new_column_and_one_that_a_mapping_misses(world: World) ->
 
     assert any("`cInvExtra` (text) is new" in each.what and not each.breaks for each in found)
     assert any("has no column `cInvName`" in each.what and each.breaks for each in found)
+
+
+def test_the_watch_notes_a_changed_catalog_and_tells_how_the_sources_are(world: World) -> None:
+    deployment = Deployment(world.environment)
+
+    def extra_is_captured() -> bool:
+        known = lanes.read(deployment, "erp").captured
+        tables = {table.qualified: table for table in known.tables} if known else {}
+        return tables["public.Inventory"].column("cInvExtra") is not None
+
+    with psycopg.connect(world.environment["ERP_DSN"], autocommit=True) as erp:
+        erp.execute('ALTER TABLE "Inventory" ADD "cInvExtra" text')
+        _wait_until(extra_is_captured)
+        erp.execute('ALTER TABLE "Inventory" DROP "cInvExtra"')
+        _wait_until(lambda: not extra_is_captured())
+
+    url = f"http://127.0.0.1:{world.instance.ports.watch}/metrics"
+    told = httpx.get(url, timeout=10).text
+    assert 'tongbu_source_check{check="slot",source="erp"} 0.0' in told
+    assert 'tongbu_source_wal_status{source="erp"} 0.0' in told
+    assert 'tongbu_source_check{check="binlog",source="oa"} 0.0' in told
+    assert 'tongbu_source_heartbeat_age_seconds{source="oa"}' in told
 
 
 def test_kill_9_of_processor_and_sinks_in_mid_load_loses_and_doubles_nothing(world: World) -> None:

@@ -14,6 +14,7 @@ import orjson
 
 from schemas.errors import ServiceUnavailable, TongbuError
 from tongbu.deploy.deployment import CONNECTORS, Change, Deployment
+from tongbu.sources import inspection
 
 _START_SECONDS = 60
 _NOT_FOUND = 404
@@ -77,13 +78,39 @@ def settings(deployment: Deployment, source: str) -> dict[str, str]:
     }
 
 
+def reset(deployment: Deployment, source: str) -> None:
+    """Stop a connector and forget where it stood: its next start snapshots all its tables."""
+    with _client(deployment) as connect:
+        _send(connect, "PUT", f"/connectors/{source}/stop")
+        end = time.monotonic() + _START_SECONDS
+        while connect.delete(f"/connectors/{source}/offsets").is_error:
+            if time.monotonic() > end:
+                raise ServiceUnavailable(f"connector {source} does not stop", "Try again.")
+            time.sleep(0.3)
+
+
+def resume(deployment: Deployment, source: str) -> None:
+    """Start a stopped connector, and wait until it runs."""
+    with _client(deployment) as connect:
+        _send(connect, "PUT", f"/connectors/{source}/resume")
+        _wait_until_running(connect, source)
+
+
+def _check_offset(deployment: Deployment, source: str) -> None:
+    """Refuse to start a connector that would go on behind a gap."""
+    for loss in inspection.losses(deployment, source):
+        raise TongbuError(f"source {source}: {loss.what}", loss.remedy)
+
+
 def _put(deployment: Deployment, source: str) -> None:
+    _check_offset(deployment, source)
     with _client(deployment) as connect:
         _send(connect, "PUT", f"/connectors/{source}/config", settings(deployment, source))
         _wait_until_running(connect, source)
 
 
 def _restart(deployment: Deployment, source: str) -> None:
+    _check_offset(deployment, source)
     with _client(deployment) as connect:
         _send(connect, "POST", f"/connectors/{source}/restart?includeTasks=true")
         _wait_until_running(connect, source)

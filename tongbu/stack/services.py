@@ -129,10 +129,11 @@ def servers(instance: Instance, programs: Path) -> list[Service]:
 
 
 def pipeline(instance: Instance) -> list[Service]:
-    """Return our own processes: the processor, a sink writer per binding, and the demo's webhook receiver."""
+    """Return our own processes: the processor, the watch, a sink writer per binding, and the demo's webhook receiver."""
     return [
         _own(instance, "webhook-receiver", port=instance.ports.webhook),
         _own(instance, "processor", "main", metrics=instance.ports.processor),
+        _own(instance, "watch", metrics=instance.ports.watch),
         *(_own(instance, "sink", file.stem) for file in sorted(BINDINGS.glob("*.yaml"))),
     ]
 
