@@ -81,6 +81,23 @@ def soak(
 
 
 @app.command()
+def capture(
+    commits: Annotated[int, typer.Option(min=20, help="Measured commits per source.")] = 400,
+    idle: Annotated[float, typer.Option(min=5, help="Seconds of idleness to measure.")] = 30.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+    instance: Annotated[str, typer.Option(help="The instance to run on.")] = "capture",
+) -> None:
+    """
+    Measure commit to topic on an idle stack with the shipped connectors, and what Connect costs when nothing happens.
+
+    Example: python -m bench capture --commits 1000
+    """
+    from bench.capture_run import perform
+
+    perform(instance, commits, idle, keep=keep)
+
+
+@app.command()
 def scaling() -> None:
     """Measure the processor alone with 10 x the rows in state, 10 x the columns, 10 x the mapped tables; needs no service."""
     from bench.scaling import CASES, run

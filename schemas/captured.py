@@ -14,12 +14,17 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """A captured table. `schema` is the PostgreSQL schema, or the MariaDB/MySQL database."""
+    """
+    A captured table. `schema` is the PostgreSQL schema, or the MariaDB/MySQL database.
+
+    A `keyless` one (PostgreSQL, REPLICA IDENTITY FULL) is told by all its columns, which stand as its key.
+    """
 
     schema: str
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
+    keyless: bool = False
 
     @property
     def qualified(self) -> str:

@@ -172,9 +172,7 @@ class Lane:
             turn.undecodable(RecordError("transaction", "lost", message))
         yield from turn.transaction(transaction.changes)
 
-    def _redefine(
-        self, turn: Turn, changes: tuple[TableChange, ...]
-    ) -> Iterator[Output | None]:
+    def _redefine(self, turn: Turn, changes: tuple[TableChange, ...]) -> Iterator[Output | None]:
         """Take DDL that the source logs: other columns and types from here on; a dropped table is quarantined."""
         known, before = control.decode(self.state.get(_CAPTURED)), self.in_force
         if isinstance(known, control.CapturedSchema):
@@ -304,6 +302,10 @@ class Lane:
         grown = self._mirrors_changed(turn, before) if before is not None else []
         misfits, quarantine = turn.in_force.misfits, self.quarantine
         judged = quarantine.to_judge(turn.in_force)
+        for name in changed:
+            key = turn.in_force.tables[name].key
+            if name in turn.in_force.imaged and key and key != known[name].key:
+                turn.rekey(name)
         for table, misfit in misfits.items():
             if table not in quarantine.tables or table in judged:
                 turn.admit(table, "misfit", misfit.why)

@@ -199,6 +199,14 @@ class Turn:
                 yield from self._try_again(plan, list(self.withheld.ids(plan)), drafts)
         yield from self._encode(drafts)
 
+    def rekey(self, table: str) -> None:
+        """Take that a table has another key: its images move, and the indexes with them; nothing is published."""
+        touched = TouchedSet(self.in_force, self.store)
+        for change in image.rekey(self.in_force.tables[table], self.store):
+            touched.add(change)
+        for each in touched:
+            publish.identify(each, self.moment.source, self.store)
+
     def undecodable(self, error: RecordError) -> None:
         """Take a record that no canonical id can be derived from."""
         record = self.moment.record

@@ -22,6 +22,9 @@ class _Source(msgspec.Struct):
     file: str | None = None
     pos: int = 0
     row: int = 0
+    change_lsn: str | None = None  # SQL Server
+    event_serial_no: int | None = None
+    scn: str | None = None  # Oracle
 
 
 class _Bracket(msgspec.Struct):
@@ -94,8 +97,18 @@ def _change(envelope: _Envelope, record: LaneRecord) -> Change:
 def _position(source: _Source) -> Position:
     if source.lsn is not None:
         return Position((source.lsn, 0), 0)
+    if source.change_lsn is not None:
+        return _sql_server(source.change_lsn, source.event_serial_no or 0)
+    if source.scn is not None:
+        return Position((int(source.scn), 0), 0)  # many rows may share one: they are numbered
     number = source.file.rpartition(".")[2] if source.file else ""
     return Position((int(number) if number.isdigit() else 0, source.pos), source.row)
+
+
+def _sql_server(lsn: str, serial: int) -> Position:
+    """Read SQL Server's log place: log file, block in it, slot in the block; a changed key is two events at one of them."""
+    file, block, slot = (int(part, 16) for part in lsn.split(":"))
+    return Position((file, block), (slot << 8) + serial)
 
 
 def _bracket(status: str, full_id: str) -> Begin | End:

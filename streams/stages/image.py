@@ -65,7 +65,7 @@ def resolve_broken(
 ) -> RowChange | None:
     """Keep what is known of a row that can't be completed, marked, so that its aggregate is withheld."""
     row = change.after
-    if row is None or any(row.get(name) is None for name in table.key):
+    if row is None or (not table.keyless and any(row.get(name) is None for name in table.key)):
         return None
     key = row_key(row, table.key)
     place = image_key(table.qualified, key)
@@ -74,6 +74,17 @@ def resolve_broken(
     new = {**(old or {}), **known, BROKEN: code}
     store.put(place, new)
     return RowChange(table.qualified, key, old, new)
+
+
+def rekey(table: Table, store: Store) -> Iterator[RowChange]:
+    """Move the images of a table to the places that its present key gives them."""
+    prefix = image_key(table.qualified, b"")
+    for place, row in store.iterate(prefix):
+        old, new = place.removeprefix(prefix), row_key(row, table.key)
+        if old != new:
+            store.put(place, None)
+            store.put(image_key(table.qualified, new), row)
+            yield RowChange(table.qualified, new, row, row, old)
 
 
 def _truncate(table: Table, store: Store) -> Iterator[RowChange]:
@@ -100,9 +111,12 @@ def _upsert(change: Change, table: Table, placeholder: str, store: Store) -> Ite
     if change.after is None:
         raise RecordError("image", "no-row", f"a change of `{table.qualified}` without its row")
     key = row_key(change.after, table.key)
-    before_key = None if change.moved_from is None else row_key(change.moved_from, table.key)
+    moved_from = change.before if table.keyless else change.moved_from
+    before_key = None if moved_from is None else row_key(moved_from, table.key)
     old_place = image_key(table.qualified, before_key or key)
     old = store.get(old_place)
+    if table.keyless and before_key != key:
+        _refuse_twin(change, table, key, store)
     new = _complete(change.after, old, placeholder, table)
     if old == new:
         return
@@ -110,6 +124,15 @@ def _upsert(change: Change, table: Table, placeholder: str, store: Store) -> Ite
         store.put(old_place, None)
     store.put(image_key(table.qualified, key), new)
     yield RowChange(table.qualified, key, old, new, before_key if old is not None else None)
+
+
+def _refuse_twin(change: Change, table: Table, key: bytes, store: Store) -> None:
+    """Refuse a second row that is the same as another: without a key they can't be told apart."""
+    if change.operation != "r" and store.get(image_key(table.qualified, key)) is not None:
+        message = (
+            f"two rows of `{table.qualified}` are the same, and it has no key to tell them apart"
+        )
+        raise RecordError("image", "twin", message)
 
 
 def _complete(after: Row, old: Row | None, placeholder: str, table: Table) -> Row:

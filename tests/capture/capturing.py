@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -88,9 +88,13 @@ class Captured:
 
     def until_now(self, since: int = 0) -> list[LaneRecord]:
         """Give the records from `since` on, up to a mark that is written to the source now."""
+        return list(self.records(since, self.mark()))
+
+    def mark(self) -> Callable[[LaneRecord], bool]:
+        """Write a mark to the source now; give what recognises it."""
         self._marks += 1
         self.run(f"INSERT INTO {SCHEMA}.mark (id) VALUES ({self._marks})")
-        return list(self.records(since, self._is_mark))
+        return self._is_mark
 
     def _is_mark(self, record: LaneRecord) -> bool:
         change = decode(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ class Followed:
         self.decode = Decoder(lambda id_: deepcopy(SCHEMAS[id_])).decode
         self.published: dict[str, dict[str, Any]] = {}
         self.letters: list[dict[str, Any]] = []
+        #: Published records; `keep` their values, too.
+        self.count, self.keep = 0, True
         self.offset = self.since = captured.end
         self.control(control.Lane(source="x", epoch=1, topic_id="t"))
         self.look()
@@ -112,18 +115,31 @@ class Followed:
         for record in records:
             self._take(record)
 
-    def _take(self, record: LaneRecord) -> None:
+    def follow_in_batches(self, size: int) -> Iterator[int]:
+        """Let the lane read what was captured in batches, as the processor does; give how many records were read so far."""
+        mark = self.captured.mark()
+        self.keep = False
+        for number, record in enumerate(self.captured.records(self.since, mark), 1):
+            self._take(record, commit=number % size == 0)
+            yield number
+        self.lane.end_batch()
+        self.lane.state.commit(self.offset)
+
+    def _take(self, record: LaneRecord, commit: bool = True) -> None:
         placed = LaneRecord(record.topic, self.offset, 0, record.key, record.value, record.headers)
         self.offset += 1
         for output in self.lane.process(placed):
             if output is not None:
                 self._note(output)
-        self.lane.end_batch()
-        self.lane.state.commit(self.offset)
+        if commit:
+            self.lane.end_batch()
+            self.lane.state.commit(self.offset)
 
     def _note(self, output: Output) -> None:
         if output.topic == "canonical.transactions.v1":
-            for record in self.decode(output.value)["records"]:
+            records = self.decode(output.value)["records"]
+            self.count += len(records)
+            for record in records if self.keep else ():
                 if record["operation"] == "delete":
                     self.published.pop(record["key"], None)
                 else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 from capturing import SCHEMA, Captured
 from following import COLUMNS, Followed
@@ -126,6 +127,30 @@ def test_a_lost_or_incompatible_mapped_column_quarantines_its_table_until_the_ma
         assert sorted(found) == sorted(rows)
     else:
         assert followed.equal(**{gone: column})
+
+
+def test_another_primary_key_moves_the_rows_to_it(captured: Captured, tmp_path: Path) -> None:
+    followed = Followed(captured, "rekeyed", tmp_path)
+    followed.write(1)
+    is_postgresql = captured.database == "postgresql"
+    drop = "DROP CONSTRAINT rekeyed_pkey" if is_postgresql else "DROP PRIMARY KEY"
+    captured.run(f"ALTER TABLE {followed.table} {drop}")
+    followed.write(2)
+    followed.follow()
+    assert followed.quarantined == ({} if is_postgresql else {followed.table: "misfit"})
+    if is_postgresql:  # the source's own updates would fail now: `tongbu doctor` alarms
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+            captured.run(f"UPDATE {followed.table} SET amount = 0")
+    captured.run(f"ALTER TABLE {followed.table} ADD PRIMARY KEY (code, id)")
+    if is_postgresql:
+        followed.look()
+    captured.run(f"UPDATE {followed.table} SET amount = 77 WHERE id = 1")
+    captured.run(f"DELETE FROM {followed.table} WHERE id = 2")
+    followed.write(3)
+    followed.follow()
+
+    assert followed.quarantined == {}
+    assert followed.equal()
 
 
 def test_a_table_that_is_renamed_away_is_reported_and_goes_on_when_it_is_back(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from capturing import SCHEMA, Captured
+from following import Followed
 from types_on_servers import live_table
 
+from schemas.errors import TongbuError
+from streams.errors import RecordError
 from streams.records import LaneRecord, RowChange, SnapshotCompleted, SourceTransaction
 from streams.stages import image
 from streams.stages.decode import decode
@@ -62,7 +68,8 @@ class Watched:
 
     def __init__(self, captured: Captured, name: str, columns: str) -> None:
         self.captured, self.name = captured, f"{SCHEMA}.{name}"
-        captured.run(f"CREATE TABLE {self.name} ({columns})")
+        if columns:
+            captured.run(f"CREATE TABLE {self.name} ({columns})")
         self.since = captured.end
         self.store = Store()
         self.table = live_table(captured, name)
@@ -188,6 +195,31 @@ def test_a_row_of_ten_megabytes_arrives_whole(captured: Captured) -> None:
     assert watched.equal_to_select()
 
 
+def test_records_carry_no_headers_but_those_of_a_changed_key(captured: Captured) -> None:
+    watched = Watched(captured, "plain", COLUMNS)
+    captured.run(f"INSERT INTO {watched.name} VALUES (1, 1, 'x')")
+    captured.run(f"UPDATE {watched.name} SET id = 2")
+
+    records = captured.until_now(watched.since)
+
+    names = {name for record in records for name, _ in record.headers}
+    assert names == {"__debezium.oldkey", "__debezium.newkey"}
+
+
+def test_generated_columns_are_as_selected_or_not_captured(captured: Captured) -> None:
+    kind = "GENERATED ALWAYS AS (a * 2) STORED"
+    virtual = "" if captured.database == "postgresql" else ", thrice int AS (a * 3) VIRTUAL"
+    watched = Watched(captured, "made", f"{COLUMNS}, twice int {kind}{virtual}")
+    for number in (1, 2):
+        captured.run(f"INSERT INTO {watched.name} (id, a, note) VALUES ({number}, {number}, 'x')")
+    captured.run(f"UPDATE {watched.name} SET a = 7 WHERE id = 1")
+    watched.follow()
+
+    names = [column.name for column in watched.table.columns]
+    assert ("twice" in names) is (captured.database != "postgresql")
+    assert watched.equal_to_select()
+
+
 @pytest.fixture
 def postgresql(captured: Captured) -> Captured:
     if captured.database != "postgresql":
@@ -268,3 +300,58 @@ def test_a_truncate_of_several_tables_empties_each(postgresql: Captured) -> None
     assert first.equal_to_select()
     assert second.equal_to_select()
     assert len(first.steps) == len(second.steps) == 2
+
+
+def test_a_table_without_a_key_is_told_by_its_whole_rows_where_the_log_has_them(
+    postgresql: Captured,
+) -> None:
+    postgresql.run(
+        f"CREATE TABLE {SCHEMA}.keyless (a int, note varchar(40))",
+        f"ALTER TABLE {SCHEMA}.keyless REPLICA IDENTITY FULL",
+    )
+    watched = Watched(postgresql, "keyless", "")
+    assert watched.table.keyless
+    postgresql.run(f"INSERT INTO {watched.name} VALUES (1, 'x'), (2, NULL), (3, 'z')")
+    postgresql.run(f"UPDATE {watched.name} SET note = 'y' WHERE a = 2")
+    postgresql.run(
+        f"UPDATE {watched.name} SET a = 1 WHERE a = 1", f"DELETE FROM {watched.name} WHERE a = 3"
+    )
+    watched.follow()
+
+    assert watched.equal_to_select()
+    assert [step.before_key for step in watched.steps] == [None, None, None, b"[2,null]", None]
+    postgresql.run(f"INSERT INTO {watched.name} VALUES (1, 'x')")
+    with pytest.raises(RecordError, match="are the same"):
+        watched.follow()
+
+
+def test_a_table_without_a_key_is_refused_where_the_log_has_no_whole_rows(
+    captured: Captured,
+) -> None:
+    captured.run(f"CREATE TABLE {SCHEMA}.unkeyed (a int)")
+
+    with pytest.raises(TongbuError, match="has no primary key"):
+        live_table(captured, "unkeyed")
+
+
+def test_a_transaction_of_very_many_rows_comes_whole_with_bounded_memory(
+    postgresql: Captured, tmp_path: Path
+) -> None:
+    """TONGBU_LARGE=500000 is the long form; -s shows what it took."""
+    rows = int(os.environ.get("TONGBU_LARGE", "50000"))
+    followed = Followed(postgresql, "vast", tmp_path)
+    before, peak = _resident(), 0
+    postgresql.run(
+        f"INSERT INTO {followed.table} SELECT n, 'thing' || n, n, 'n', n FROM generate_series(1, {rows}) n"
+    )
+    for number in followed.follow_in_batches(1_000):
+        if number % 10_000 == 0:
+            peak = max(peak, _resident() - before)
+
+    print(f"{rows:,} rows in one transaction: {peak >> 20} MiB more than before")
+    assert followed.count == rows
+    assert peak < 400 << 20
+
+
+def _resident() -> int:
+    return int(psutil.Process().memory_info().rss)

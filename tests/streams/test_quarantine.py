@@ -236,3 +236,41 @@ def test_the_same_log_gives_the_same_bytes_when_it_is_read_with_restarts(tmp_pat
 
     assert outputs == expected
     assert first.lane.quarantine.tables == {}
+
+
+def test_a_table_with_another_key_keeps_its_rows(reader: Reader) -> None:
+    log = Log().start()
+    two_orders(log)
+    reader.run(log)
+    tables = tuple(
+        msgspec.structs.replace(each, key=("id", "no")) if each.name == "line" else each
+        for each in CAPTURED.tables
+    )
+    log.control(msgspec.structs.replace(CAPTURED, tables=tables))
+    log.transaction(("u", "line", line(1, 1, amount="7.0000")))
+    log.transaction(("d", "line", None, {"id": 2, "no": 1}))
+
+    outputs = reader.run(log)
+
+    assert [
+        (record["id"], record["line_count"], record["gross"] and record["gross"]["amount"])
+        for record in reader.records(outputs)
+    ] == [("erp:SO1", 1, 7), ("erp:SO2", 0, None)]
+
+
+def test_a_table_that_loses_its_key_is_quarantined_until_it_has_one(reader: Reader) -> None:
+    log = Log().start()
+    two_orders(log)
+    reader.run(log)
+    for key in ((), ("no", "id")):
+        tables = tuple(
+            msgspec.structs.replace(each, key=key) if each.name == "line" else each
+            for each in CAPTURED.tables
+        )
+        log.control(msgspec.structs.replace(CAPTURED, tables=tables))
+        log.transaction(("u", "line", line(1, 1, amount=f"{len(key)}.0000")))
+    outputs = reader.run(log)
+
+    amounts = [record["gross"]["amount"] for record in reader.records(outputs)]
+    assert amounts == [0, 2]
+    assert reader.lane.quarantine.tables == {}

@@ -15,7 +15,7 @@ from schemas.declarations import Source
 from schemas.errors import ServiceUnavailable, TongbuError
 from streams.stages.source_types import UNPARSEABLE
 
-# A type of one's own is spelt as what its values are: an enum as `enum`, a domain as its base type.
+# Generated columns are not in the log, so they are none here. A type of one's own is spelt as what its values are: an enum as `enum`, a domain as its base type.
 _PG_COLUMNS = """
 WITH RECURSIVE base (type, oid, modifier) AS (
   SELECT oid, oid, NULL::int FROM pg_type
@@ -34,6 +34,7 @@ SELECT n.nspname || '.' || c.relname, a.attname,
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
 JOIN base b ON b.type = a.atttypid JOIN pg_type t ON t.oid = b.oid LEFT JOIN pg_type e ON e.oid = t.typelem
 WHERE t.typtype <> 'd' AND n.nspname || '.' || c.relname = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
+  AND a.attgenerated = ''
 ORDER BY c.oid, a.attnum"""
 _PG_KEYS = """
 SELECT n.nspname || '.' || c.relname, a.attname
@@ -42,6 +43,9 @@ CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
 WHERE i.indisprimary AND n.nspname || '.' || c.relname = ANY(%s)
 ORDER BY c.oid, k.place"""
+_PG_FULL = """
+SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relreplident = 'f' AND n.nspname || '.' || c.relname = ANY(%s)"""
 _MYSQL_COLUMNS = """
 SELECT CONCAT(table_schema, '.', table_name), column_name, column_type, is_nullable = 'YES'
 FROM information_schema.columns WHERE CONCAT(table_schema, '.', table_name) IN %s
@@ -79,14 +83,16 @@ def read(name: str, source: Source, dsn: str, tables: list[str]) -> CapturedSche
 
 def examine(name: str, source: Source, dsn: str, tables: list[str]) -> list[Table | TongbuError]:
     """Read each table as `read` does; where one can't be captured without harm, the error stands in its place."""
-    columns, keys = (_postgresql if source.database == "postgresql" else _mysql)(name, dsn, tables)
+    columns, keys, full = (_postgresql if source.database == "postgresql" else _mysql)(
+        name, dsn, tables
+    )
     own: dict[str, list[Any]] = {}
     for row in columns:
         own.setdefault(row[0], []).append(row)
     found: list[Table | TongbuError] = []
     for table in tables:
         try:
-            found.append(_table(name, source, table, own.get(table, []), keys))
+            found.append(_table(name, source, table, own.get(table, []), keys, full))
         except TongbuError as error:
             found.append(error)
     return found
@@ -105,7 +111,9 @@ def listed(name: str, source: Source, dsn: str) -> list[str]:
         raise unavailable(name, error) from error
 
 
-def _table(name: str, source: Source, table: str, columns: list[Any], keys: list[Any]) -> Table:
+def _table(
+    name: str, source: Source, table: str, columns: list[Any], keys: list[Any], full: set[str]
+) -> Table:
     own = [
         Column(name=column, type=type_, nullable=bool(null))
         for of, column, type_, null in columns
@@ -120,14 +128,18 @@ def _table(name: str, source: Source, table: str, columns: list[Any], keys: list
         _refuse_unparseable(name, table, own)
     key = tuple(column for of, column in keys if of == table)
     schema, _, plain = table.partition(".")
+    keyless = not key and table in full
+    if keyless:
+        key = tuple(column.name for column in own)
     if not key:
         quote = '"' if source.database == "postgresql" else "`"
         quoted = ".".join(f"{quote}{part}{quote}" for part in (schema, plain))
         raise TongbuError(
             f"source {name}: table `{table}` has no primary key: once published, its own UPDATEs would fail",
-            f"Ask its DBA for a primary key, e.g. ALTER TABLE {quoted} ADD PRIMARY KEY (...).",
+            f"Ask its DBA for a primary key, e.g. ALTER TABLE {quoted} ADD PRIMARY KEY (...)"
+            + (" (or REPLICA IDENTITY FULL)." if source.database == "postgresql" else "."),
         )
-    return Table(schema=schema, name=plain, columns=tuple(own), key=key)
+    return Table(schema=schema, name=plain, columns=tuple(own), key=key, keyless=keyless)
 
 
 def _refuse_unparseable(source: str, table: str, columns: list[Column]) -> None:
@@ -139,19 +151,28 @@ def _refuse_unparseable(source: str, table: str, columns: list[Column]) -> None:
             )
 
 
-def _postgresql(source: str, dsn: str, tables: list[str]) -> tuple[list[Any], list[Any]]:
+_Asked = tuple[list[Any], list[Any], set[str]]
+
+
+def _postgresql(source: str, dsn: str, tables: list[str]) -> _Asked:
     try:
         with psycopg.connect(dsn, connect_timeout=5) as connection:
             columns = connection.execute(_PG_COLUMNS, [tables]).fetchall()
-            return columns, connection.execute(_PG_KEYS, [tables]).fetchall()
+            keys = connection.execute(_PG_KEYS, [tables]).fetchall()
+            full = {row[0] for row in connection.execute(_PG_FULL, [tables])}
+            return columns, keys, full
     except psycopg.OperationalError as error:
         raise unavailable(source, error) from error
 
 
-def _mysql(source: str, dsn: str, tables: list[str]) -> tuple[list[Any], list[Any]]:
+def _mysql(source: str, dsn: str, tables: list[str]) -> _Asked:
     try:
         with pymysql.connect(**mysql_arguments(dsn)) as connection, connection.cursor() as cursor:
-            return _fetch(cursor, _MYSQL_COLUMNS, tables), _fetch(cursor, _MYSQL_KEYS, tables)
+            return (
+                _fetch(cursor, _MYSQL_COLUMNS, tables),
+                _fetch(cursor, _MYSQL_KEYS, tables),
+                set(),
+            )
     except pymysql.err.OperationalError as error:
         raise unavailable(source, error) from error
 
