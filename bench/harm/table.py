@@ -91,7 +91,7 @@ class Kind:
     targets: tuple[str, ...]
 
 
-_CLOCKED = (*clocks.SERVERS, *clocks.OWN)
+_CLOCKED = (*clocks.SERVERS, *clocks.JVMS, *clocks.OWN)
 #: A new fault is a function and a line here.
 KINDS: dict[str, Kind] = {
     "kill": Kind(kill, SERVICES),
