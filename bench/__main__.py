@@ -20,6 +20,7 @@ def run(
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds, after one to warm up.")] = 3,
     seconds: Annotated[float, typer.Option(min=2, help="Length of each load.")] = 8.0,
     only: Annotated[str, typer.Option(help="Only this system, e.g. tongbu; for work on it.")] = "",
+    path: Annotated[str, typer.Option(help="Only this path, e.g. mariadb-postgresql.")] = "",
     full: Annotated[
         bool, typer.Option("--full", help="All rates, large orders, the peer's defaults, idle CPU.")
     ] = False,
@@ -37,7 +38,7 @@ def run(
     from bench.run import perform
 
     plan = replace(FULL if full else Plan(), rounds=rounds, seconds=seconds)
-    perform(instance, plan, only=only, full=full, keep=keep)
+    perform(instance, plan, only=only, full=full, path=path, keep=keep)
 
 
 @app.command()
@@ -146,12 +147,20 @@ def plain() -> None:
     run_plain()
 
 
+@app.command()
+def publish() -> None:
+    """Keep the latest report of `make bench` in docs/bench.json, and write its table into the README."""
+    from bench import publish as figures
+
+    typer.echo(f"written: {figures.publish()}")
+
+
 @app.command(hidden=True)
 def load(first: int, lines: int, rate: float, seconds: float, seed: int) -> None:
-    """Write orders: a process of its own, so that the harness does not share its interpreter with it."""
+    """Write transactions: a process of its own, so that the harness does not share its interpreter with it."""
     from bench.load import play
 
-    play(os.environ["ERP_DSN"], first, lines, rate, seconds, seed)
+    play(os.environ["LOAD_DSN"], first, lines, rate, seconds, seed)
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ class Load:
     cpu: dict[str, float] = field(default_factory=dict)
     rows: int = 0
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    path: str = PATH
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class Backlog:
     rows_per_s: float
     cpu: dict[str, float]
     rows_drained: int
+    path: str = PATH
 
     @property
     def cpu_s_per_1000_rows(self) -> float:
@@ -72,30 +74,33 @@ def backlog_rate(target: Mapping[int, float], rows_per_order: float) -> float:
     return after * rows_per_order / (last - first) if last > first else float("inf")
 
 
-def saturated(tx_per_s: float, rows_per_tx: int, backlog_rows_per_s: float) -> bool:
-    """Tell whether a load is too near to what a system can do for percentiles to mean anything."""
-    return tx_per_s * (1 + rows_per_tx) > SATURATED * backlog_rows_per_s
+def saturated(tx_per_s: float, rows: float, backlog_rows_per_s: float) -> bool:
+    """Tell whether a load of so many rows in all per transaction is too near to what a system can do for percentiles to mean anything."""
+    return tx_per_s * rows > SATURATED * backlog_rows_per_s
 
 
 def report_loads(
-    loads: Iterable[Load], too_much: Iterable[tuple[str, int, int]] = ()
+    loads: Iterable[Load], too_much: Iterable[tuple[str, str, int, int]] = ()
 ) -> list[dict[str, Any]]:
     """
-    Give one line per system and load: medians over rounds.
+    Give one line per system, path and load: medians over rounds.
 
-    A load that was too much in any round (system, transactions per second, lines) is said to be saturated.
+    A load that was too much in any round (system, path, transactions per second, lines) is said to be saturated.
     """
-    groups: dict[tuple[str, int, int], list[Load]] = {key: [] for key in sorted(too_much)}
+    groups: dict[tuple[str, str, int, int], list[Load]] = {key: [] for key in sorted(too_much)}
     saturated_ones = set(groups)
     for load in loads:
-        groups.setdefault((load.system, load.tx_per_s, load.rows_per_tx), []).append(load)
+        key = (load.system, load.path, load.tx_per_s, load.rows_per_tx)
+        groups.setdefault(key, []).append(load)
     return [_load_line(key, rounds, key in saturated_ones) for key, rounds in groups.items()]
 
 
-def _load_line(key: tuple[str, int, int], rounds: list[Load], is_saturated: bool) -> dict[str, Any]:
-    system, tx_per_s, rows_per_tx = key
+def _load_line(
+    key: tuple[str, str, int, int], rounds: list[Load], is_saturated: bool
+) -> dict[str, Any]:
+    system, path, tx_per_s, rows_per_tx = key
     line: dict[str, Any] = {
-        "system": system, "path": PATH, "tx_per_s": tx_per_s, "rows_per_tx": rows_per_tx,
+        "system": system, "path": path, "tx_per_s": tx_per_s, "rows_per_tx": rows_per_tx,
         "rounds": len(rounds), "transactions": sum(len(each.latencies) for each in rounds),
     }  # fmt: skip
     if is_saturated:
@@ -109,12 +114,12 @@ def _load_line(key: tuple[str, int, int], rounds: list[Load], is_saturated: bool
 
 
 def report_backlogs(backlogs: Iterable[Backlog]) -> list[dict[str, Any]]:
-    """Give one line per system: medians over rounds, with CPU by role."""
-    groups: dict[str, list[Backlog]] = {}
+    """Give one line per system and path: medians over rounds, with CPU by role."""
+    groups: dict[tuple[str, str], list[Backlog]] = {}
     for backlog in backlogs:
-        groups.setdefault(backlog.system, []).append(backlog)
+        groups.setdefault((backlog.system, backlog.path), []).append(backlog)
     lines = []
-    for system, rounds in groups.items():
+    for (system, path), rounds in groups.items():
         roles = {role for each in rounds for role in each.cpu}
         by_role = {
             role: round(median(e.cpu.get(role, 0.0) / e.rows_drained * 1000 for e in rounds), 4)
@@ -122,7 +127,7 @@ def report_backlogs(backlogs: Iterable[Backlog]) -> list[dict[str, Any]]:
         }
         lines.append(
             {
-                "system": system, "path": PATH, "rounds": len(rounds), "rows": rounds[0].rows,
+                "system": system, "path": path, "rounds": len(rounds), "rows": rounds[0].rows,
                 "rows_per_s": round(median(each.rows_per_s for each in rounds)),
                 "rows_per_s_rounds": [round(each.rows_per_s) for each in rounds],
                 "cpu_s_per_1000_rows": round(median(each.cpu_s_per_1000_rows for each in rounds), 3),
@@ -135,15 +140,19 @@ def report_backlogs(backlogs: Iterable[Backlog]) -> list[dict[str, Any]]:
 def ratio(
     runs: Iterable[dict[str, Any]], backlog: Iterable[dict[str, Any]], ours: str, peer: str
 ) -> dict[str, float]:
-    """Give ours by the peer's: latencies at 50/s and 400/s, rows/s of the backlog, CPU per row. Lacking ones are left out."""
-    of = {(line["system"], line["tx_per_s"]): line for line in runs if line["rows_per_tx"] == 2}
+    """Give ours by the peer's, from PostgreSQL to PostgreSQL: latencies at 50/s and 400/s, rows/s of the backlog, CPU per row. Lacking ones are left out."""
+    of = {
+        (line["system"], line["tx_per_s"]): line
+        for line in runs
+        if (line["path"], line["rows_per_tx"]) == (PATH, 2)
+    }
     found: dict[str, float] = {}
     for tx_per_s in (50, 400):
         mine, other = of.get((ours, tx_per_s), {}), of.get((peer, tx_per_s), {})
         for name in ("p50", "p99"):
             if name in mine and name in other:
                 found[f"{name}_{tx_per_s}"] = round(mine[name] / other[name], 3)
-    rates = {line["system"]: line for line in backlog}
+    rates = {line["system"]: line for line in backlog if line["path"] == PATH}
     if ours in rates and peer in rates:
         found["backlog"] = round(rates[ours]["rows_per_s"] / rates[peer]["rows_per_s"], 3)
         cpu = "cpu_s_per_1000_rows"

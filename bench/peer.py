@@ -18,7 +18,7 @@ from tongbu.instance import HOST, Instance
 
 HEAD, LINE = "SO_SOMain", "SO_SODetails"
 
-_JSON = {
+JSON = {
     f"{which}.converter{suffix}": value
     for which in ("key", "value")
     for suffix, value in (
@@ -26,7 +26,7 @@ _JSON = {
         (".schemas.enable", "true"),
     )
 }
-_SOURCE = {
+SOURCE = {
     "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
     "tasks.max": "1",
     "database.hostname": "${env:TONGBU_ERP_HOST}",
@@ -40,7 +40,7 @@ _SOURCE = {
     "topic.creation.default.replication.factor": "1",
     "topic.creation.default.partitions": "1",
 }
-_SINK = {
+SINK = {
     "connector.class": "io.debezium.connector.jdbc.JdbcSinkConnector",
     "connection.username": "${env:TONGBU_ERP_CAPTURE_USER}",
     "connection.password": "${env:TONGBU_ERP_CAPTURE_PASSWORD}",
@@ -154,11 +154,11 @@ class Peer:
 
     def _configure(self, source: dict[str, str], sink: dict[str, str], url_parameters: str) -> None:
         own = {"topic.prefix": self._key, "slot.name": self._key, "publication.name": self._key}
-        self._connect.configure(self._names[0], _SOURCE | _JSON | own | source)
+        self._connect.configure(self._names[0], SOURCE | JSON | own | source)
         url = f"jdbc:postgresql://{HOST}:{self._instance.ports.postgres}/{self._key}"
         topics = ",".join(f"{self._key}.public.{table}" for table in (HEAD, LINE))
         own = {"topics": topics, "connection.url": url + url_parameters}
-        self._connect.configure(self._names[1], _SINK | _JSON | own | sink)
+        self._connect.configure(self._names[1], SINK | JSON | own | sink)
 
 
 def _connection(instance: Instance, database: str) -> psycopg.Connection[Any]:

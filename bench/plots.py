@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 
+from bench.figures import Load
 from bench.rounds import Measured
 
 mpl.use("svg")
@@ -15,14 +16,22 @@ from matplotlib import pyplot as plt
 
 def draw(folder: Path, measured: Measured) -> None:
     """Write bench-distribution.svg and bench-timeline.svg."""
-    loads = sorted({(load.tx_per_s, load.rows_per_tx) for load in measured.loads})
+    loads = sorted({(load.path, load.tx_per_s, load.rows_per_tx) for load in measured.loads})
     if not loads:
         return
     for name, drawing in (("distribution", _distribution), ("timeline", _timeline)):
         figure, axes = plt.subplots(1, len(loads), figsize=(6 * len(loads), 4), squeeze=False)
-        for axis, (rate, lines) in zip(axes[0], loads, strict=True):
-            axis.set_title(f"{rate} transactions/s, header + {lines} lines")
-            drawing(axis, measured, rate, lines)
+        for axis, key in zip(axes[0], loads, strict=True):
+            path, rate, lines = key
+            axis.set_title(f"{path}, {rate} transactions/s, {lines} lines")
+            drawing(
+                axis,
+                [
+                    each
+                    for each in measured.loads
+                    if (each.path, each.tx_per_s, each.rows_per_tx) == key
+                ],
+            )
             axis.legend()
             axis.grid(visible=True, alpha=0.3)
         figure.tight_layout()
@@ -30,14 +39,9 @@ def draw(folder: Path, measured: Measured) -> None:
         plt.close(figure)
 
 
-def _distribution(axis: Any, measured: Measured, rate: int, lines: int) -> None:
-    for system in dict.fromkeys(load.system for load in measured.loads):
-        values = sorted(
-            ms
-            for load in measured.loads
-            if (load.system, load.tx_per_s, load.rows_per_tx) == (system, rate, lines)
-            for _, ms in load.latencies
-        )
+def _distribution(axis: Any, loads: list[Load]) -> None:
+    for system in dict.fromkeys(load.system for load in loads):
+        values = sorted(ms for load in loads if load.system == system for _, ms in load.latencies)
         shares = [(place + 1) / len(values) * 100 for place in range(len(values))]
         axis.plot(values, shares, label=system)
     axis.set_xscale("log")
@@ -45,17 +49,16 @@ def _distribution(axis: Any, measured: Measured, rate: int, lines: int) -> None:
     axis.set_ylabel("% of transactions")
 
 
-def _timeline(axis: Any, measured: Measured, rate: int, lines: int) -> None:
-    for place, system in enumerate(dict.fromkeys(load.system for load in measured.loads)):
+def _timeline(axis: Any, loads: list[Load]) -> None:
+    for place, system in enumerate(dict.fromkeys(load.system for load in loads)):
         label = system
-        for load in measured.loads:
-            if (load.system, load.tx_per_s, load.rows_per_tx) != (system, rate, lines):
+        for load in loads:
+            if load.system != system:
                 continue
-            begin = load.latencies[0][0] - load.round * 0.0
+            begin = load.latencies[0][0]
             times = [at - begin for at, _ in load.latencies]
-            axis.scatter(
-                times, [ms for _, ms in load.latencies], s=3, color=f"C{place}", label=label
-            )
+            values = [ms for _, ms in load.latencies]
+            axis.scatter(times, values, s=3, color=f"C{place}", label=label)
             label = "_nolegend_"
     axis.set_yscale("log")
     axis.set_xlabel("seconds of the load (all rounds)")

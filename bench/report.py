@@ -23,6 +23,9 @@ _DEFINITIONS = {
     "load": "orders of a header and `rows_per_tx` lines, open loop (Poisson), 4 connections; the first "
     f"{figures.LEAD_IN_SECONDS} s of a load are not counted",
     "percentiles": "nearest rank per round, then the median over rounds",
+    "from MariaDB": "approvals of the OA, a request and its form; the source's commit is the moment when COMMIT had "
+    "returned to the client",
+    "to MariaDB": "the headers of orders; the target's commit is the moment when a replica got it from the binary log",
     "backlog": "rows per second from the first target commit to the last, all systems from the same rows",
     "cpu": "user and system seconds of every process of the stack while the backlog is drained, the start of "
     "connectors and processes included; the load generator is none of it",
@@ -43,6 +46,7 @@ def content(
     runs = figures.report_loads(measured.loads, measured.saturated)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": "make bench FULL=1" if plan.idle_seconds else "make bench",
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
         "plan": asdict(plan),
         "definitions": _DEFINITIONS,
@@ -62,7 +66,7 @@ def content(
 def _round(load: figures.Load) -> dict[str, Any]:
     return {
         "system": load.system, "round": load.round, "tx_per_s": load.tx_per_s, "rows_per_tx": load.rows_per_tx,
-        "transactions": len(load.latencies), "late_ms": round(load.late_ms, 1),
+        "path": load.path, "transactions": len(load.latencies), "late_ms": round(load.late_ms, 1),
         "cpu_s": {role: round(used, 2) for role, used in load.cpu.items()},
         **percentiles(ms for _, ms in load.latencies),
     }  # fmt: skip
@@ -79,21 +83,21 @@ def _stages(measured: Measured) -> list[dict[str, Any]]:
 def markdown(report: dict[str, Any]) -> str:
     """Give the tables of a report."""
     lines = [
-        "| system | tx/s | lines | p50 | p95 | p99 | p99.9 | max ms | CPU s / 1,000 rows |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| system | path | tx/s | lines | p50 | p95 | p99 | p99.9 | max ms | CPU s / 1,000 rows |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in report["runs"]:
         found = [_cell(run, name) for name in figures.QUANTILES]
         cpu = run.get("cpu_s_per_1000_rows", "")
         lines.append(
-            f"| {run['system']} | {run['tx_per_s']} | {run['rows_per_tx']} | {' | '.join(found)} | {cpu} |"
+            f"| {run['system']} | {run['path']} | {run['tx_per_s']} | {run['rows_per_tx']} | {' | '.join(found)} | {cpu} |"
         )
-    lines += ["", "| system | backlog rows/s | by round | CPU s / 1,000 rows | of it |", "|---|---|---|---|---|"]  # fmt: skip
+    lines += ["", "| system | path | backlog rows/s | by round | CPU s / 1,000 rows | of it |", "|---|---|---|---|---|---|"]  # fmt: skip
     for line in report["backlog"]:
         roles = ", ".join(f"{role} {used:.3f}" for role, used in line["cpu_by_role"].items() if used > 0.0005)  # fmt: skip
         rounds = ", ".join(f"{each:,}" for each in line["rows_per_s_rounds"])
         lines.append(
-            f"| {line['system']} | {line['rows_per_s']:,} | {rounds} | {line['cpu_s_per_1000_rows']} | {roles} |"
+            f"| {line['system']} | {line['path']} | {line['rows_per_s']:,} | {rounds} | {line['cpu_s_per_1000_rows']} | {roles} |"
         )
     lines += ["", "tongbu by the peer: " + ", ".join(f"{name} {value}" for name, value in report["ratio"].items())]  # fmt: skip
     return "\n".join([*lines, "", *_hops(report)])

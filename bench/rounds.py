@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import figures, resources, stages
-from bench.source import Erp, Orders
+from bench.source import Orders, Source
 from bench.system import System, wait
 from tongbu.latency import Tail, percentiles
 
@@ -39,16 +39,28 @@ FULL = Plan(
 )
 
 
+#: What `--full` measures on the paths from and to MariaDB.
+OTHER_PATHS = Plan(backlog_rows=20_000)
+
+
 @dataclass(slots=True)
 class Measured:
     """What came out; `memory` is the most that each role held, in MiB, per system."""
 
     loads: list[figures.Load] = field(default_factory=list)
     backlogs: list[figures.Backlog] = field(default_factory=list)
-    #: (system, transactions per second, lines): not run, because queues would only grow.
-    saturated: set[tuple[str, int, int]] = field(default_factory=set)
+    #: (system, path, transactions per second, lines): not run, because queues would only grow.
+    saturated: set[tuple[str, str, int, int]] = field(default_factory=set)
     memory: dict[str, dict[str, float]] = field(default_factory=dict)
     idle: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def add(self, other: Measured) -> None:
+        """Take in what was measured on another path; memory and idle CPU are those of the first."""
+        self.loads += other.loads
+        self.backlogs += other.backlogs
+        self.saturated |= other.saturated
+        self.memory = self.memory or other.memory
+        self.idle = self.idle or other.idle
 
 
 class Rounds:
@@ -57,14 +69,15 @@ class Rounds:
     def __init__(
         self,
         plan: Plan,
-        erp: Erp,
+        source: Source,
         systems: Sequence[System],
         folder: Path,
         tell: Callable[[str], None],
+        path: str = figures.PATH,
     ) -> None:
-        self._plan, self._erp, self._systems = plan, erp, systems
-        self._folder, self._tell = folder, tell
-        self._seed, self._first = 1, erp.next_number
+        self._plan, self._source, self._systems = plan, source, systems
+        self._folder, self._tell, self._path = folder, tell, path
+        self._seed, self._first = 1, source.next_number
         self._rates: dict[str, float] = {}
         self.measured = Measured()
 
@@ -78,7 +91,7 @@ class Rounds:
 
     def _round(self, number: int) -> None:
         self._tell(f"round {number}: writing a backlog of {self._plan.backlog_rows:,} rows")
-        backlog = self._erp.backlog(self._plan.backlog_rows, 2)
+        backlog = self._source.backlog(self._plan.backlog_rows, 2)
         for system in self._systems if number % 2 else reversed(self._systems):
             self._drain(system, backlog, number)
             for rate, lines in self._plan.loads if number else ((400, 2),):
@@ -90,7 +103,7 @@ class Rounds:
 
     def _catch_up(self) -> None:
         """Let each system have what the others' loads were, so that all rows can be compared."""
-        everything = self._erp.since(self._first)
+        everything = self._source.since(self._first)
         for system in self._systems:
             self._tell(f"{system.name}: catching up, to compare every row")
             system.start()
@@ -99,7 +112,7 @@ class Rounds:
 
     def _drain(self, system: System, backlog: Orders, number: int) -> None:
         self._tell(f"{self._named(number)}{system.name}: draining the backlog")
-        missed = self._erp.since(backlog.first)
+        missed = self._source.since(backlog.first)
         before = resources.cpu_seconds(self._folder)
         system.start()
         wait(f"{system.name} has drained its backlog", partial(system.arrived, missed))
@@ -109,26 +122,37 @@ class Rounds:
             self._rates[system.name] = rate
             self._tell(f"{self._named(number)}{system.name}: {rate:,.0f} rows/s")
             self.measured.backlogs.append(
-                figures.Backlog(system.name, number, backlog.rows, rate, spent, missed.rows)
+                figures.Backlog(
+                    system.name, number, backlog.rows, rate, spent, missed.rows, self._path
+                )
             )
 
     def _load(self, system: System, rate: int, lines: int, number: int) -> None:
-        if figures.saturated(rate, lines, self._rates.get(system.name, math.inf)):
-            self.measured.saturated.add((system.name, rate, lines))
+        rows = self._source.rows_of(lines)
+        if figures.saturated(rate, rows, self._rates.get(system.name, math.inf)):
+            self.measured.saturated.add((system.name, self._path, rate, lines))
             return
         seconds = self._plan.seconds if number else self._plan.warm_up_seconds
         self._seed += 10
         log = getattr(system, "stages", None)
         tail = Tail(log) if log else None
         before = resources.cpu_seconds(self._folder)
-        orders = self._erp.load(rate, lines, seconds + figures.LEAD_IN_SECONDS, self._seed)
+        orders = self._source.load(rate, lines, seconds + figures.LEAD_IN_SECONDS, self._seed)
         spent = resources.difference(before, resources.cpu_seconds(self._folder))
         wait(f"{system.name} has applied the load", partial(system.arrived, orders))
         if not number:
             return
-        found = figures.latencies(self._erp.commits(orders), system.commits(orders))
+        found = figures.latencies(self._source.commits(orders), system.commits(orders))
         load = figures.Load(
-            system.name, number, rate, lines, found, orders.late_ms, spent, orders.rows
+            system.name,
+            number,
+            rate,
+            lines,
+            found,
+            orders.late_ms,
+            spent,
+            orders.rows,
+            path=self._path,
         )
         if tail is not None:
             load.stages = stages.by_hop(tail.follow(), found[0][0], found[-1][0])

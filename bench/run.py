@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from bench import report
+from bench import figures, report, scaling
 from bench.connect import Connect
+from bench.other_paths import PATHS, deploy_and_fill
 from bench.peer import DEFAULT, TUNED, Peer
-from bench.rounds import Measured, Plan, Rounds
-from bench.source import Erp
+from bench.rounds import OTHER_PATHS, Measured, Plan, Rounds
+from bench.source import Erp, Source
 from bench.system import System
 from bench.tongbu_system import Tongbu
 from schemas.errors import TongbuError
@@ -24,25 +28,68 @@ PEER = "debezium-jdbc"
 
 
 def perform(
-    instance_name: str, plan: Plan, *, only: str = "", full: bool = False, keep: bool = False
+    instance_name: str,
+    plan: Plan,
+    *,
+    only: str = "",
+    full: bool = False,
+    path: str = "",
+    keep: bool = False,
 ) -> None:
     """Measure, compare, write the report; raise TongbuError where something does not work or rows differ."""
-    console = Console()
+    if path and path not in (figures.PATH, *PATHS):
+        raise TongbuError(f"unknown path: {path}", f"Known: {', '.join((figures.PATH, *PATHS))}.")
+    console, began = Console(), time.monotonic()
+    measured = Measured()
+    systems: list[System] = []
+    differences: dict[str, str] = {}
+    paths = [path] if path else [figures.PATH, *(PATHS if full else ())]
+    for name in paths:
+        console.print(f"from {name.replace('-', ' to ')}")
+        own = plan if name == figures.PATH else replace(OTHER_PATHS, rounds=plan.rounds, seconds=plan.seconds)  # fmt: skip
+        ran, found, differing = _measure(instance_name, name, own, only, full, console, keep=keep)
+        measured.add(ran)
+        systems += [each for each in found if each.name not in {s.name for s in systems}]
+        differences |= {f"{key}, {name}": text for key, text in differing.items()}
+    content = report.content(plan, measured, systems, differences, PEER)
+    if full:
+        console.print("the processor alone, as things grow")
+        content["scaling"] = scaling.run(scaling.CASES, console.print)
+    content["seconds"] = round(time.monotonic() - began)
+    _conclude(content, measured, console)
+
+
+def _measure(
+    instance_name: str,
+    path: str,
+    plan: Plan,
+    only: str,
+    full: bool,
+    console: Console,
+    *,
+    keep: bool,
+) -> tuple[Measured, Sequence[System], dict[str, str]]:
+    """Measure one path on a stack of its own; give what was measured, the systems, and how their rows differ."""
     instance = Instance.load(instance_name)
     environment = instance.environment()
     os.environ.update(environment)
     try:
         with Progress(console) as progress:
             lifecycle.up(instance, progress, with_pipeline=False)
-        erp = Erp(environment["ERP_DSN"])
-        systems = _systems(instance, environment, only, full, console)
-        measured = Rounds(plan, erp, systems, instance.folder, console.print).run()
+        if path == figures.PATH:
+            source: Source = Erp(environment["ERP_DSN"])
+            systems: Sequence[System] = _systems(instance, environment, only, full, console)
+        else:
+            make, sink = PATHS[path]
+            deploy_and_fill(instance, environment, [sink])
+            source, systems = make(instance, environment)
+        measured = Rounds(plan, source, systems, instance.folder, console.print, path).run()
         differences = _compare(systems, console)
-        erp.close()
+        source.close()
     finally:
         if not keep:
             lifecycle.down(instance, purge=True)
-    _conclude(plan, measured, systems, differences, console)
+    return measured, systems, differences
 
 
 def _systems(
@@ -72,17 +119,10 @@ def _compare(systems: Sequence[System], console: Console) -> dict[str, str]:
     return found
 
 
-def _conclude(
-    plan: Plan,
-    measured: Measured,
-    systems: Sequence[System],
-    differences: dict[str, str],
-    console: Console,
-) -> None:
-    content = report.content(plan, measured, systems, differences, PEER)
+def _conclude(content: dict[str, Any], measured: Measured, console: Console) -> None:
     folder = Path(run_folder()) / "reports"
     report.write(folder, content, measured)
     console.print(report.markdown(content), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {folder / 'bench.json'}", highlight=False)
-    if wrong := {name: text for name, text in differences.items() if text}:
+    console.print(f"{content['seconds']} s; report: {folder / 'bench.json'}", highlight=False)
+    if wrong := {name: text for name, text in content["parity"].items() if text != "equal"}:
         raise TongbuError(f"source and target differ: {wrong}", "No figure of this run counts.")

@@ -30,12 +30,13 @@ _MEASURED = 3000
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """How large things are: transactions already in the state, columns of a header, mapped pairs of tables."""
+    """How large things are: transactions already in each state, columns of a header, mapped pairs of tables; how many lanes."""
 
     name: str
     earlier: int = 5_000
     columns: int = 10
     tables: int = 1
+    sources: int = 1
 
 
 BASE = Case("base")
@@ -44,6 +45,7 @@ CASES = (
     replace(BASE, name="10 x rows in state", earlier=50_000),
     replace(BASE, name="10 x columns", columns=100),
     replace(BASE, name="10 x mapped tables", tables=10),
+    replace(BASE, name="4 sources", sources=4),
 )
 
 
@@ -60,26 +62,39 @@ def run(cases: tuple[Case, ...], tell: Callable[[str], None]) -> list[dict[str, 
 
 
 def measure(case: Case, measured: int = _MEASURED) -> float:
-    """Give the CPU microseconds per transaction of the best batch."""
+    """Give the CPU microseconds per transaction of the best batch; lanes take turns, as those of a worker do."""
     with TemporaryDirectory() as folder:
-        state = State(Path(folder))
-        lane = Lane("erp", 0, state, Seal(None), None)
         log = log_of(case, measured)
+        lanes = [_Lane(Path(folder) / str(number), log) for number in range(case.sources)]
         begin = len(log.records) - measured * 5  # BEGIN, three rows, END
         best = float("inf")
         for first in range(0, len(log.records), _BATCH):
-            batch = log.records[first : first + _BATCH]
-            before, cpu = lane.counters.transactions, time.process_time()
-            for record in batch:
-                for _ in lane.process(record):
-                    pass
-            lane.end_batch()
-            state.commit(batch[-1].offset + 1)
-            done = lane.counters.transactions - before
-            if first >= begin and len(batch) == _BATCH:
+            cpu, done = time.process_time(), sum(lane.batch(first) for lane in lanes)
+            if first >= begin and first + _BATCH <= len(log.records):
                 best = min(best, (time.process_time() - cpu) / done * 1e6)
-        state.close()
+        for lane in lanes:
+            lane.state.close()
     return best
+
+
+class _Lane:
+    """A lane that reads a log in batches, each committed, as the processor does."""
+
+    def __init__(self, folder: Path, log: Log) -> None:
+        self.state = State(folder)
+        self._lane = Lane("erp", 0, self.state, Seal(None), None)
+        self._records = log.records
+
+    def batch(self, first: int) -> int:
+        """Read a batch; give how many transactions it ended."""
+        before = self._lane.counters.transactions
+        batch = self._records[first : first + _BATCH]
+        for record in batch:
+            for _ in self._lane.process(record):
+                pass
+        self._lane.end_batch()
+        self.state.commit(batch[-1].offset + 1)
+        return self._lane.counters.transactions - before
 
 
 def log_of(case: Case, measured: int) -> Log:

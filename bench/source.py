@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import orjson
 import psycopg
@@ -14,6 +15,30 @@ from schemas.errors import TongbuError
 
 #: Numbers below are the demo's own.
 _FIRST_NUMBER = 1000
+
+
+class Source(Protocol):
+    """A business system in which numbered transactions are written."""
+
+    next_number: int
+
+    def rows_of(self, lines: int) -> int:
+        """Give how many rows a transaction with so many lines has."""
+
+    def backlog(self, rows: int, lines: int) -> Orders:
+        """Write so many rows as fast as can be."""
+
+    def since(self, first: int) -> Orders:
+        """Give all transactions from number `first` on."""
+
+    def load(self, rate: float, lines: int, seconds: float, seed: int) -> Orders:
+        """Write transactions at a rate."""
+
+    def commits(self, orders: Orders) -> dict[int, float]:
+        """Give when each was committed: seconds since 1970."""
+
+    def close(self) -> None:
+        """Leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +66,10 @@ class Erp:
         found = self._connection.execute('SELECT max("ID") FROM "SO_SOMain"').fetchone()
         self.next_number = max((found and found[0]) or 0, _FIRST_NUMBER) + 1
 
+    def rows_of(self, lines: int) -> int:
+        """Give header and lines."""
+        return 1 + lines
+
     def backlog(self, rows: int, lines: int) -> Orders:
         """Write so many rows as fast as can be, each order in a transaction of its own."""
         first, last = self.next_number, self.next_number + rows // (1 + lines)
@@ -65,18 +94,7 @@ class Erp:
 
     def load(self, rate: float, lines: int, seconds: float, seed: int) -> Orders:
         """Write orders at a rate, from a process of its own; raise TongbuError where it fails."""
-        options = (self.next_number, lines, rate, seconds, seed)
-        process = subprocess.run(
-            [sys.executable, "-m", "bench", "load", *map(str, options)],
-            env={"ERP_DSN": self.dsn},
-            cwd=Path(__file__).parents[1],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if process.returncode:
-            raise TongbuError(f"the load ended: {process.stderr.strip().splitlines()[-1]}")
-        said = orjson.loads(process.stdout)
+        said = written(self.dsn, self.next_number, lines, rate, seconds, seed)
         self.next_number = said["last"] + 1
         return replace(self.since(said["first"]), late_ms=said["late_ms"])
 
@@ -92,3 +110,22 @@ class Erp:
     def close(self) -> None:
         """Leave."""
         self._connection.close()
+
+
+def written(
+    dsn: str, first: int, lines: int, rate: float, seconds: float, seed: int
+) -> dict[str, Any]:
+    """Write transactions at a rate in a process of its own; give what it says. Raise TongbuError where it fails."""
+    options = (first, lines, rate, seconds, seed)
+    process = subprocess.run(
+        [sys.executable, "-m", "bench", "load", *map(str, options)],
+        env={"LOAD_DSN": dsn},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        raise TongbuError(f"the load ended: {process.stderr.strip().splitlines()[-1]}")
+    said: dict[str, Any] = orjson.loads(process.stdout)
+    return said

@@ -33,14 +33,15 @@ def whole_stack(
         with Progress(console) as progress:
             lifecycle.up(instance, progress, rewire=rewire)
         deploy.perform(Deployment(dict(os.environ)), None, lambda _: None)
-        wait("the initial snapshot is published", lambda: _published(instance.folder))
+        wait("the initial snapshot is published", lambda: published(instance.folder))
         yield
     finally:
         if not keep:
             lifecycle.down(instance, purge=True)
 
 
-def _published(data: Path) -> bool:
+def published(data: Path) -> bool:
+    """Tell whether the initial snapshots of both sources are published; `data` is the instance's folder."""
     status = data / "processor.json"
     lanes = orjson.loads(status.read_bytes()) if status.exists() else {}
     return all(lanes.get(source, {}).get("snapshot_published") for source in ("erp", "oa"))

@@ -65,6 +65,7 @@ class Outputs:
                 "linger.ms": 0,
                 "partitioner": "murmur2_random",
                 "socket.nagle.disable": True,
+                "reconnect.backoff.max.ms": 1000,  # a broker that is back is found at once
                 "queue.buffering.max.messages": 200_000,
                 "queue.buffering.max.kbytes": 128 * 1024,
                 "delivery.timeout.ms": int(delivery_seconds * 1000),

@@ -33,6 +33,7 @@ _SETTINGS = {
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
     "socket.nagle.disable": True,
+    "reconnect.backoff.max.ms": 1000,
     "queued.max.messages.kbytes": 16 * 1024,
     "fetch.queue.backoff.ms": 20,
 }

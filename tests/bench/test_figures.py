@@ -6,6 +6,7 @@ import pytest
 
 from bench.figures import (
     LEAD_IN_SECONDS,
+    PATH,
     Backlog,
     Load,
     backlog_rate,
@@ -51,7 +52,7 @@ def test_what_came_with_the_first_commit_is_not_part_of_the_rate() -> None:
 def test_a_load_above_80_per_cent_of_the_backlog_rate_is_saturated(
     rate: int, *, is_saturated: bool
 ) -> None:
-    assert saturated(rate, 2, 3000.0) is is_saturated
+    assert saturated(rate, 3, 3000.0) is is_saturated
 
 
 def test_a_line_has_the_median_over_rounds_so_that_one_stall_does_not_decide() -> None:
@@ -61,7 +62,7 @@ def test_a_line_has_the_median_over_rounds_so_that_one_stall_does_not_decide() -
 
 
 def test_a_saturated_load_has_no_percentiles() -> None:
-    (line,) = report_loads([load("a", 1, 5.0, rate=400)], {("a", 400, 2)})
+    (line,) = report_loads([load("a", 1, 5.0, rate=400)], {("a", PATH, 400, 2)})
     assert line["saturated"]
     assert "p50" not in line
 
