@@ -81,13 +81,41 @@ def new_column(stack: Stack, harm: Harm) -> None:
         oa.commit()
 
 
+def renamed_column(stack: Stack, harm: Harm) -> None:
+    """A mapped column gets another name, which quarantines its table; then its name is put right, and the table goes on."""
+    if harm.target == "erp":
+        table, rename = "public.Inventory", 'ALTER TABLE "Inventory" RENAME COLUMN "{}" TO "{}"'
+        names, touch = ("cInvStd", "cInvStd2"), """UPDATE "Inventory" SET "bSale" = "bSale" """
+        with psycopg.connect(stack.environment["ERP_DSN"], autocommit=True) as erp:
+            erp.execute(rename.format(*names))
+            erp.execute(touch)
+            last(harm)
+            erp.execute(rename.format(*reversed(names)))
+    else:
+        table, rename = "oa.hrmdepartment", "ALTER TABLE hrmdepartment RENAME COLUMN {} TO {}"
+        names = ("departmentmark", "departmentmark2")
+        with pymysql.connect(**mysql_arguments(stack.environment["OA_DSN"])) as oa:
+            oa.cursor().execute(rename.format(*names))
+            oa.cursor().execute("UPDATE hrmdepartment SET subcompanyid1 = subcompanyid1 + 1")
+            oa.commit()
+            last(harm)
+            oa.cursor().execute(rename.format(*reversed(names)))
+    _tongbu(stack, "apply")
+    # where nobody has seen the other name but the rows, `apply` has nothing to say
+    _tongbu(stack, "dlq", "resume", harm.target, table, check=False)
+
+
 def fill(stack: Stack, harm: Harm) -> None:
     """A target is filled again beside the live traffic."""
+    _tongbu(stack, "resync", harm.target)
+
+
+def _tongbu(stack: Stack, *arguments: str, check: bool = True) -> None:
     subprocess.run(
-        [sys.executable, "-m", "tongbu.cli", "resync", harm.target],
+        [sys.executable, "-m", "tongbu.cli", *arguments],
         env=stack.environment,
         cwd=ROOT,
         capture_output=True,
-        check=True,
+        check=check,
         timeout=_LONG_SECONDS,
     )

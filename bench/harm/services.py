@@ -17,7 +17,7 @@ from tongbu.stack.supervision import Supervisor
 #: Every process of a stack that may fail on its own.
 SERVICES = (
     "postgres", "mariadb", "kafka", "registry", "connect",
-    "processor", "sink-warehouse", "sink-oa", "sink-order-events", "webhook-receiver",
+    "processor", "watch", "sink-warehouse", "sink-oa", "sink-order-events", "webhook-receiver",
 )  # fmt: skip
 _BACK_SECONDS = 120.0
 #: A service that dies of its limit is started again without it; so soon it has the limit, too.

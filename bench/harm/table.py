@@ -107,6 +107,7 @@ KINDS: dict[str, Kind] = {
     "large-row": Kind(data.large_row, ("erp",)),
     "giant": Kind(data.giant, ("erp",)),
     "new-column": Kind(data.new_column, ("erp", "oa")),
+    "renamed-column": Kind(data.renamed_column, ("erp", "oa")),
     "fill": Kind(data.fill, ("warehouse", "oa")),
 }
 
