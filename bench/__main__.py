@@ -18,7 +18,12 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 @app.command()
 def run(
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds, after one to warm up.")] = 3,
-    seconds: Annotated[float, typer.Option(min=2, help="Length of each load.")] = 8.0,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Length of each load; 0: 5, or 8 with --full.")
+    ] = 0,
+    backlog: Annotated[
+        int, typer.Option(min=0, help="Rows of a backlog; 0: 50,000, or 100,000 with --full.")
+    ] = 0,
     only: Annotated[str, typer.Option(help="Only this system, e.g. tongbu; for work on it.")] = "",
     path: Annotated[str, typer.Option(help="Only this path, e.g. mariadb-postgresql.")] = "",
     full: Annotated[
@@ -37,7 +42,8 @@ def run(
     from bench.rounds import FULL, Plan
     from bench.run import perform
 
-    plan = replace(FULL if full else Plan(), rounds=rounds, seconds=seconds)
+    plan = replace(FULL if full else Plan(), rounds=rounds)
+    plan = replace(plan, seconds=seconds or plan.seconds, backlog_rows=backlog or plan.backlog_rows)
     perform(instance, plan, only=only, full=full, path=path, keep=keep)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import figures
 from bench.peer import TUNED
-from bench.rounds import Measured, Plan
+from bench.rounds import FULL, Measured, Plan
 from bench.system import System
 from tongbu.latency import percentiles
 
@@ -46,7 +46,7 @@ def content(
     runs = figures.report_loads(measured.loads, measured.saturated)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "make bench FULL=1" if plan.idle_seconds else "make bench",
+        "command": command(plan),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
         "plan": asdict(plan),
         "definitions": _DEFINITIONS,
@@ -61,6 +61,15 @@ def content(
         "idle_cpu_percent": measured.idle,
         "parity": {name: text or "equal" for name, text in differences.items()},
     }  # fmt: skip
+
+
+def command(plan: Plan) -> str:
+    """Give the command that makes a run with this plan."""
+    full = plan.loads == FULL.loads
+    if plan == (FULL if full else Plan()):
+        return "make bench FULL=1" if full else "make bench"
+    options = f"--rounds {plan.rounds} --seconds {plan.seconds:g} --backlog {plan.backlog_rows}"
+    return f"python -m bench run {'--full ' if full else ''}{options}"
 
 
 def _round(load: figures.Load) -> dict[str, Any]:

@@ -26,21 +26,24 @@ class Plan:
 
     rounds: int = 3
     loads: tuple[tuple[int, int], ...] = ((50, 2), (400, 2))
-    seconds: float = 8.0
-    backlog_rows: int = 100_000
-    warm_up_seconds: float = 10.0
+    seconds: float = 5.0
+    backlog_rows: int = 50_000
+    warm_up_rows: int = 20_000
+    warm_up_seconds: float = 8.0
     idle_seconds: float = 0.0
 
 
-#: What `--full` measures: every rate with small and large orders, and what each system costs when nothing happens.
+#: What `--full` measures: every rate with small and large orders, and what each system costs when nothing happens; larger backlogs, longer loads.
 FULL = Plan(
+    seconds=8.0,
+    backlog_rows=100_000,
     loads=tuple((rate, lines) for lines in (2, 20) for rate in (50, 200, 400, 1000)),
     idle_seconds=10.0,
 )
 
 
 #: What `--full` measures on the paths from and to MariaDB.
-OTHER_PATHS = Plan(backlog_rows=20_000)
+OTHER_PATHS = Plan(seconds=8.0, backlog_rows=20_000)
 
 
 @dataclass(slots=True)
@@ -90,8 +93,9 @@ class Rounds:
         return self.measured
 
     def _round(self, number: int) -> None:
-        self._tell(f"round {number}: writing a backlog of {self._plan.backlog_rows:,} rows")
-        backlog = self._source.backlog(self._plan.backlog_rows, 2)
+        rows = self._plan.backlog_rows if number else self._plan.warm_up_rows
+        self._tell(f"round {number}: writing a backlog of {rows:,} rows")
+        backlog = self._source.backlog(rows, 2)
         for system in self._systems if number % 2 else reversed(self._systems):
             self._drain(system, backlog, number)
             for rate, lines in self._plan.loads if number else ((400, 2),):

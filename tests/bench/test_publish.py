@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from bench.publish import KEPT, README, figures, with_figures
+from bench.report import command
+from bench.rounds import FULL, Plan
 from schemas.errors import TongbuError
 
 REPORT = {
@@ -28,6 +31,14 @@ def test_a_table_has_the_reports_figures_with_the_command_that_made_them() -> No
     assert "| 50 transactions/s: p50 / p99 | 4.0 / 9.0 ms | saturated | 0.40 / 0.50 |" in table
     assert "12,000" in table
     assert "`make bench` on 2026-01-02, 2 cores" in table
+
+
+def test_a_report_names_the_command_that_made_it() -> None:
+    assert command(Plan()) == "make bench"
+    assert command(FULL) == "make bench FULL=1"
+    assert command(replace(Plan(), seconds=8.0)) == (
+        "python -m bench run --rounds 3 --seconds 8 --backlog 50000"
+    )
 
 
 def test_figures_of_other_paths_are_not_in_the_table() -> None:
