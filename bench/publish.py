@@ -14,7 +14,7 @@ from tongbu.reports import write_report
 README, KEPT = ROOT / "README.md", ROOT / "docs/bench.json"
 _BEGIN, _END = "<!-- figures: python -m bench publish -->", "<!-- end of figures -->"
 #: Of a report this much is kept.
-_KEPT = ("at", "command", "machine", "definitions", "systems", "peer_tuning", "runs", "backlog", "ratio", "idle_cpu_percent", "memory_mib", "scaling", "parity", "seconds")  # fmt: skip
+_KEPT = ("at", "command", "machine", "versions", "definitions", "systems", "peer_tuning", "runs", "backlog", "ratio", "idle_cpu_percent", "memory_mib", "scaling", "parity", "seconds")  # fmt: skip
 
 
 def publish() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,7 +17,10 @@ from bench.peer import TUNED
 from bench.rounds import FULL, Measured, Plan
 from bench.system import System
 from tongbu.latency import percentiles
+from tongbu.stack.artifacts import POM
 
+#: Those that are measured with.
+_SERVERS = ("kafka", "debezium", "apicurio", "postgresql", "mariadb")
 _DEFINITIONS = {
     "latency": "ms from the source transaction's commit to the commit of its last row in the target; both are "
     "pg_xact_commit_timestamp of one server, so one clock",
@@ -29,7 +33,8 @@ _DEFINITIONS = {
     "backlog": "rows per second from the first target commit to the last, all systems from the same rows",
     "cpu": "user and system seconds of every process of the stack while the backlog is drained, the start of "
     "connectors and processes included; the load generator is none of it",
-    "durability": "PostgreSQL fsync=on, synchronous_commit=on in source and targets; Kafka one broker, acks=all, "
+    "durability": "PostgreSQL fsync=on, synchronous_commit=on in source and targets; MariaDB sync_binlog=1, "
+    "innodb_flush_log_at_trx_commit=1; Kafka one broker, acks=all, "
     "idempotent producers",
 }
 
@@ -48,6 +53,7 @@ def content(
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command(plan),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
+        "versions": versions(POM.read_text(encoding="utf-8")),
         "plan": asdict(plan),
         "definitions": _DEFINITIONS,
         "systems": {system.name: system.does for system in systems},
@@ -61,6 +67,17 @@ def content(
         "idle_cpu_percent": measured.idle,
         "parity": {name: text or "equal" for name, text in differences.items()},
     }  # fmt: skip
+
+
+def versions(pom: str) -> dict[str, str]:
+    """Give the versions of the servers, as the file that fetches them pins them."""
+    _, _, properties = pom.partition("<properties>")
+    properties, _, _ = properties.partition("</properties>")
+    return {
+        name: version
+        for name, version in re.findall(r"<([\w.]+)>([^<]+)</", properties)
+        if name in _SERVERS
+    }
 
 
 def command(plan: Plan) -> str:
@@ -109,7 +126,10 @@ def markdown(report: dict[str, Any]) -> str:
             f"| {line['system']} | {line['path']} | {line['rows_per_s']:,} | {rounds} | {line['cpu_s_per_1000_rows']} | {roles} |"
         )
     lines += ["", "tongbu by the peer: " + ", ".join(f"{name} {value}" for name, value in report["ratio"].items())]  # fmt: skip
-    return "\n".join([*lines, "", *_hops(report)])
+    lines += ["", *_hops(report), ""]
+    lines += [f"- **{name}**: {text}" for name, text in report["definitions"].items()]
+    lines.append("- **versions**: " + ", ".join(f"{n} {v}" for n, v in report["versions"].items()))
+    return "\n".join(lines)
 
 
 def _hops(report: dict[str, Any]) -> list[str]:
