@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,8 +22,8 @@ from pymysqlreplication.row_event import UpdateRowsEvent, WriteRowsEvent
 from bench.source import Orders
 from tongbu.deploy.captured import mysql_arguments
 
-#: A replica that no other may be named like.
-_SERVER_ID = 918_471
+#: A replica needs a number that no other has; from here on they follow from the database's name.
+_SERVER_IDS = 918_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class MariadbArrivals:
         self._seen: dict[int, float] = {}
         login = {name: arguments[name] for name in ("host", "port", "user", "password")}
         self._reader = BinLogStreamReader(
-            connection_settings=login, server_id=_SERVER_ID, blocking=True, is_mariadb=True,
+            connection_settings=login, server_id=_SERVER_IDS + zlib.crc32(database.encode()) % 1000, blocking=True, is_mariadb=True,
             only_schemas=[database], only_tables=list(self._tables), only_events=[WriteRowsEvent, UpdateRowsEvent],
         )  # fmt: skip
         threading.Thread(target=self._follow, daemon=True).start()
