@@ -20,6 +20,7 @@ from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import UpdateRowsEvent, WriteRowsEvent
 
 from bench.source import Orders
+from bench.system import wait
 from tongbu.deploy.captured import mysql_arguments
 
 #: A replica needs a number that no other has; from here on they follow from the database's name.
@@ -88,8 +89,9 @@ class MariadbArrivals:
         self._tables = {table.name: table for table in tables}
         self._seen: dict[int, float] = {}
         login = {name: arguments[name] for name in ("host", "port", "user", "password")}
+        file, place = self.rows("SHOW MASTER STATUS")[0][:2]
         self._reader = BinLogStreamReader(
-            connection_settings=login, server_id=_SERVER_IDS + zlib.crc32(database.encode()) % 1000, blocking=True, is_mariadb=True,
+            connection_settings=login, server_id=_SERVER_IDS + zlib.crc32(database.encode()) % 1000, blocking=True, is_mariadb=True, resume_stream=True, log_file=file, log_pos=place,
             only_schemas=[database], only_tables=list(self._tables), only_events=[WriteRowsEvent, UpdateRowsEvent],
         )  # fmt: skip
         threading.Thread(target=self._follow, daemon=True).start()
@@ -102,8 +104,10 @@ class MariadbArrivals:
         )
 
     def commits(self, orders: Orders) -> dict[int, float]:
-        """Give when the last row of each had been committed: seconds since 1970."""
-        return {n: at for n, at in self._seen.items() if orders.first <= n <= orders.last}
+        """Give when the last row of each had been committed: seconds since 1970; the follower may be behind."""
+        numbers = range(orders.first, orders.last + 1)
+        wait("the binary log is read", lambda: all(number in self._seen for number in numbers))
+        return {number: self._seen[number] for number in numbers}
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """Give the rows of a query."""
