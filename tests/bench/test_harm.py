@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -10,6 +14,7 @@ from threading import Thread
 import pytest
 
 from bench.all_faults import Wanted, together
+from bench.harm.clocks import Clocks
 from bench.harm.links import Links
 from bench.harm.run import Round, report
 from bench.harm.stack import Harm
@@ -144,3 +149,21 @@ def test_a_link_that_is_stalled_brings_everything_over_when_it_heals() -> None:
             links.do(links["a>b"].heal())
             client.settimeout(10)
             assert client.recv(1) == b"1"
+
+
+def test_a_process_of_ours_goes_by_its_own_clock_and_waits_by_the_true_one() -> None:
+    clocks = Clocks(["processor"])
+    environment = os.environ | clocks.environment("processor")
+    clocks.set("processor", 3600)
+    tell = "import time; a = time.monotonic(); print(time.time()); print(time.monotonic() - a < 60)"
+    said = subprocess.run(
+        [sys.executable, "-c", tell], env=environment, capture_output=True, text=True, check=True
+    )
+    ahead, waits_truly = said.stdout.split()
+    assert 3500 < float(ahead) - time.time() < 3700
+    assert waits_truly == "True"
+
+
+def test_a_clock_that_can_not_be_set_is_said_with_the_reason() -> None:
+    assert "JVM" in Clocks([]).missing("kafka")
+    assert Clocks([]).environment("kafka") == {}
