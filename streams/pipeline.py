@@ -16,7 +16,13 @@ import orjson
 from schemas.control import Republish
 from streams.errors import RecordError
 from streams.in_force import EntityPlan, InForce
-from streams.quarantine import FAILING_IDS, WITHIN_TRANSACTIONS, Quarantine, Ward
+from streams.quarantine import (
+    FAILING_IDS,
+    LOST_COLUMN,
+    WITHIN_TRANSACTIONS,
+    Quarantine,
+    Ward,
+)
 from streams.records import Change, RowChange
 from streams.seal import Seal
 from streams.stages import image, publish
@@ -46,6 +52,8 @@ class Turn:
         self.seal = seal
         self.message = Message(store.spool())
         self.letters: list[Letter] = []
+        #: Tables that this turn let out of quarantine.
+        self.resumed: set[str] = set()
         #: Updates of rows that changed nothing.
         self.unchanged = 0
         self.withheld = Withheld(moment, store, seal, self.message, self.letters)
@@ -57,12 +65,16 @@ class Turn:
         yield from self._touch(changes, touched)
         drafts = Drafts(self.in_force, self.store)
         yield from self._settle_all(touched, drafts)
+        if self.resumed:
+            yield from self._try_readers(self.resumed, drafts)
         yield from self._encode(drafts)
 
     def _touch(
         self, changes: Iterable[Change], touched: TouchedSet, *, was_kept: bool = False
     ) -> Iterator[None]:
         for number, change in enumerate(changes, 1):
+            if not was_kept and self._fits_again(change):
+                yield from self._let_go(change.table, touched)
             mirror = self.in_force.mirrors.get(change.table)
             for row_change in self._resolve(change, was_kept):
                 touched.add(row_change)
@@ -187,17 +199,31 @@ class Turn:
         """Go on with quarantined tables: what was kept first, then every withheld id that reads them, or `changed` ones."""
         touched = TouchedSet(self.in_force, self.store)
         for table in tables:
-            yield from self._touch(self.quarantine.kept(table), touched, was_kept=True)
-            ward = self.quarantine.discharge(table)
-            told = RecordError("quarantine", ward.code, "the table goes on")
-            self.letters.append(Letter(ward.letter, "superseded", told))
-        self.quarantine.apply_to(self.in_force)
-        drafts, again = Drafts(self.in_force, self.store), {*tables, *changed}
+            yield from self._let_go(table, touched)
+        drafts = Drafts(self.in_force, self.store)
         yield from self._settle_all(touched, drafts)
-        for plan in self.in_force.entities.values():
-            if plan.waits_for is None and not set(plan.declared.tables).isdisjoint(again):
-                yield from self._try_again(plan, list(self.withheld.ids(plan)), drafts)
+        yield from self._try_readers(self.resumed | {*changed}, drafts)
         yield from self._encode(drafts)
+
+    def _let_go(self, table: str, touched: TouchedSet) -> Iterator[None]:
+        """Let a table out of quarantine: what was kept of it is taken first."""
+        yield from self._touch(self.quarantine.kept(table), touched, was_kept=True)
+        ward = self.quarantine.discharge(table)
+        self.quarantine.apply_to(self.in_force)
+        self.resumed.add(table)
+        told = RecordError("quarantine", ward.code, "the table goes on")
+        self.letters.append(Letter(ward.letter, "superseded", told))
+
+    def _try_readers(self, tables: set[str], drafts: Drafts) -> Iterator[None]:
+        """Try the withheld ids of all entities that read one of these tables."""
+        for plan in self.in_force.entities.values():
+            if plan.waits_for is None and not tables.isdisjoint(plan.declared.tables):
+                ids = [
+                    id_
+                    for id_ in self.withheld.ids(plan)
+                    if not self.withheld.withholds_now(plan, id_)
+                ]
+                yield from self._try_again(plan, ids, drafts)
 
     def rekey(self, table: str) -> None:
         """Take that a table has another key: its images move, and the indexes with them; nothing is published."""
@@ -247,11 +273,19 @@ class Turn:
         if change.table in self.quarantine.tables:
             return True
         needed = self.in_force.needed[change.table]
-        if change.after is None or needed <= change.after.keys():
+        if change.after is None or needed.issubset(change.after):
             return False
         lost = ", ".join(f"`{name}`" for name in sorted(needed - change.after.keys()))
-        self.admit(change.table, "lost-column", f"rows of `{change.table}` come without {lost}")
+        self.admit(change.table, LOST_COLUMN, f"rows of `{change.table}` come without {lost}")
         return True
+
+    def _fits_again(self, change: Change) -> bool:
+        """Tell whether a row has the columns again that others lacked: somebody put the table right."""
+        ward = self.quarantine.tables.get(change.table) if self.quarantine.tables else None
+        if ward is None or ward.code != LOST_COLUMN or change.after is None:
+            return False
+        needed = self.in_force.needed.get(change.table, frozenset())
+        return change.table not in self.in_force.misfits and needed.issubset(change.after)
 
     def _sort(self, results: Iterable[Draft | Failed]) -> list[Draft]:
         """Keep the drafts; what failed is withheld."""

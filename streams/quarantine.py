@@ -20,6 +20,8 @@ from streams.records import Change, Position
 #: So many ids that fail anew because of one table, within so many transactions, quarantine it.
 FAILING_IDS, WITHIN_TRANSACTIONS = 100, 1_000
 
+#: The code of a table whose rows lack a mapped column: one that has it again ends it.
+LOST_COLUMN = "lost-column"
 #: The code of a table that is gone: declarations and captured schema can't bring it back.
 DROPPED = "dropped"
 _TABLES, _FAILING = b"qua\0", b"fai\0"

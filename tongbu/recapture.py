@@ -11,7 +11,7 @@ import typer
 from schemas.errors import ServiceUnavailable, TongbuError
 from tongbu.deploy import connectors
 from tongbu.deploy.commands import NamespaceOption, deployment
-from tongbu.sources import inspection
+from tongbu.sources import offsets
 from tongbu.stack.commands import InstanceName
 
 _SECONDS = 60
@@ -32,7 +32,7 @@ def recapture(
     subject = deployment(instance, namespace)
     if source not in subject.sources:
         raise TongbuError(f"there is no source `{source}`", f"Known: {', '.join(subject.sources)}.")
-    found = inspection.losses(subject, source)
+    found = offsets.losses(subject, source)
     typer.echo(
         "\n".join(f"{source}: {each.what}" for each in found) or f"{source}: nothing is lost"
     )
@@ -42,14 +42,15 @@ def recapture(
         typer.confirm("Go on?", abort=True)
     connectors.reset(subject, source)
     if subject.sources[source].database == "postgresql":
-        drop_slot(inspection.capture_dsn(subject, source))
+        slot = offsets.slot_name(subject, source)
+        drop_slot(offsets.capture_dsn(subject, source), slot)
     connectors.resume(subject, source)
     typer.echo(
         f"{source}: captured anew; the snapshot runs. `tongbu status` shows the lane, `tongbu reconcile` compares."
     )
 
 
-def drop_slot(dsn: str, slot: str = "tongbu") -> None:
+def drop_slot(dsn: str, slot: str) -> None:
     """Drop capture's own slot, which is of no use any more; wait until its last reader is gone."""
     end = time.monotonic() + _SECONDS
     with psycopg.connect(dsn, autocommit=True) as pg:

@@ -10,10 +10,13 @@ import pymysql
 import pytest
 from capturing import PASSWORD, SCHEMA, USER, Captured
 
+from tongbu.deploy import connectors
 from tongbu.deploy.captured import mysql_arguments
-from tongbu.sources import mysql
+from tongbu.deploy.deployment import Deployment
+from tongbu.recapture import drop_slot
+from tongbu.sources import mysql, postgresql
 from tongbu.sources.findings import Finding
-from tongbu.sources.inspection import stored_offset
+from tongbu.sources.offsets import stored_offset
 
 
 def _wait(true: Callable[[], bool], seconds: float = 60) -> None:
@@ -108,13 +111,27 @@ def test_a_lost_slot_stops_the_connector_and_a_reset_heals_it(captured: Captured
         f"INSERT INTO {SCHEMA}.missed VALUES (1)",
     )
 
+    stored = stored_offset(captured.bootstrap, captured.name)
+    assert stored is not None
+    with psycopg.connect(captured.dsn) as pg:
+        found = postgresql.slot_finding(captured.name, pg, stored, slot)
+    assert (found.check, found.level) == ("loss", "alarm")
+    assert f"changes since lsn {postgresql.lsn(stored['lsn'])} (20" in found.what
+    assert f"`tongbu recapture {captured.name}`" in found.remedy
+
     captured.connect.put(f"{connector}/resume").raise_for_status()
     _wait(lambda: "no longer available" in captured.state())
+    captured.run(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
+    with psycopg.connect(captured.dsn) as pg:
+        younger = postgresql.slot_finding(captured.name, pg, stored, slot)
+    assert younger.check == "loss"
+    assert "is younger than what was captured" in younger.what
 
-    since = captured.end
-    captured.connect.put(f"{connector}/stop").raise_for_status()
-    _wait(lambda: captured.connect.delete(f"{connector}/offsets").is_success)
-    captured.connect.put(f"{connector}/resume").raise_for_status()
+    since, url = captured.end, str(captured.connect.base_url)
+    deployment = Deployment({"CONNECT_URL": url, "KAFKA_BOOTSTRAP": captured.bootstrap})
+    connectors.reset(deployment, captured.name)
+    drop_slot(captured.dsn, slot)
+    connectors.resume(deployment, captured.name)
     list(captured.records(since, captured.is_snapshot_end))
     read = [each.after for each in captured.changes(since) if each.table == f"{SCHEMA}.missed"]
     assert read == [{"id": 1}]

@@ -185,6 +185,27 @@ def test_the_watch_notes_a_changed_catalog_and_tells_how_the_sources_are(world: 
     assert 'tongbu_source_heartbeat_age_seconds{source="oa"}' in told
 
 
+def test_a_table_whose_mapped_column_is_renamed_waits_alone_and_goes_on(world: World) -> None:
+    def quarantined() -> list[str]:
+        lanes_ = orjson.loads((world.instance.folder / "processor.json").read_bytes())
+        return list(lanes_["erp"]["quarantined"])
+
+    touch = 'UPDATE "Inventory" SET "cInvDefine1" = %s WHERE "cInvCode" = (SELECT min("cInvCode") FROM "Inventory")'
+    with psycopg.connect(world.environment["ERP_DSN"], autocommit=True) as erp:
+        erp.execute('ALTER TABLE "Inventory" RENAME "cInvName" TO "cInvTitle"')
+        erp.execute(touch, ["while it waits"])
+        _wait_until(lambda: quarantined() == ["public.Inventory"])
+        world.play(50, seed=21).join()
+        world.settle()  # other tables never notice
+        assert "public.Inventory" in [each.table for each in differences(Deployment(world.environment))]  # fmt: skip
+        erp.execute('ALTER TABLE "Inventory" RENAME "cInvTitle" TO "cInvName"')
+        erp.execute(touch, ["goes on"])
+    _wait_until(lambda: not quarantined())
+    world.settle()
+
+    _wait_until(lambda: world.mismatches() == NONE)
+
+
 def test_kill_9_of_processor_and_sinks_in_mid_load_loses_and_doubles_nothing(world: World) -> None:
     load = world.play(600, seed=2)
     for service in ("processor", "sink-warehouse", "sink-oa", "processor", "sink-order-events"):

@@ -14,7 +14,7 @@ import orjson
 
 from schemas.errors import ServiceUnavailable, TongbuError
 from tongbu.deploy.deployment import CONNECTORS, Change, Deployment
-from tongbu.sources import inspection
+from tongbu.sources import offsets
 
 _START_SECONDS = 60
 _NOT_FOUND = 404
@@ -51,7 +51,7 @@ def plan(deployment: Deployment) -> Iterator[Change]:
                 )
             elif (state := _state(connect, source)) != "RUNNING":
                 yield Change(
-                    "connector", source, "restart", state, partial(_restart, deployment, source)
+                    "connector", source, "restart", state, partial(restart, deployment, source)
                 )
 
 
@@ -98,7 +98,7 @@ def resume(deployment: Deployment, source: str) -> None:
 
 def _check_offset(deployment: Deployment, source: str) -> None:
     """Refuse to start a connector that would go on behind a gap."""
-    for loss in inspection.losses(deployment, source):
+    for loss in offsets.losses(deployment, source):
         raise TongbuError(f"source {source}: {loss.what}", loss.remedy)
 
 
@@ -109,7 +109,19 @@ def _put(deployment: Deployment, source: str) -> None:
         _wait_until_running(connect, source)
 
 
-def _restart(deployment: Deployment, source: str) -> None:
+def failure(deployment: Deployment, source: str) -> str | None:
+    """Give why a connector or its task failed; None where it did not, or where there is none."""
+    with _client(deployment) as connect:
+        answer = connect.get(f"/connectors/{source}/status")
+        status = {} if answer.is_error else answer.json()
+    parts = [status["connector"], *status["tasks"]] if status else []
+    return next(
+        (_cause(part.get("trace", "")) for part in parts if part["state"] == "FAILED"), None
+    )
+
+
+def restart(deployment: Deployment, source: str) -> None:
+    """Restart a connector and its task, and wait until it runs; raise TongbuError where it would go on behind a gap."""
     _check_offset(deployment, source)
     with _client(deployment) as connect:
         _send(connect, "POST", f"/connectors/{source}/restart?includeTasks=true")
@@ -135,7 +147,7 @@ def _send(connect: httpx.Client, method: str, path: str, body: Any = None) -> No
 def _wait_until_running(connect: httpx.Client, source: str) -> None:
     end = time.monotonic() + _START_SECONDS
     while (state := _state(connect, source)) != "RUNNING":
-        if state not in ("starting", "UNASSIGNED", "RESTARTING"):
+        if state not in ("starting", "UNASSIGNED", "RESTARTING", "STOPPED"):
             raise TongbuError(
                 f"connector {source}: {state}", "Mend the cause, then `tongbu apply` again."
             )

@@ -17,7 +17,7 @@ from schemas.errors import TongbuError
 from tongbu import topics
 from tongbu.deploy import captured, lanes
 from tongbu.deploy.deployment import Deployment
-from tongbu.sources.inspection import capture_dsn
+from tongbu.sources.offsets import capture_dsn
 
 log = structlog.get_logger("watch")
 

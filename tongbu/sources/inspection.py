@@ -9,62 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import orjson
-import psycopg
-import pymysql
 
 from schemas.captured import Table
-from schemas.errors import ServiceUnavailable, TongbuError
+from schemas.errors import TongbuError
 from tongbu import topics
-from tongbu.deploy import captured
-from tongbu.deploy.captured import mysql_arguments
+from tongbu.deploy import captured, connectors
 from tongbu.deploy.deployment import Deployment
 from tongbu.sources import mysql, postgresql
 from tongbu.sources.findings import LIMITS, Finding, Level
-
-OFFSETS = "_connect_offsets"
+from tongbu.sources.offsets import asking, capture_dsn, slot_name, stored_offset
 
 
 def inspect(deployment: Deployment) -> list[Finding]:
     """Look at every source. A source that does not answer is a finding, too."""
     return [finding for name in deployment.sources for finding in _source(deployment, name)]
-
-
-def losses(deployment: Deployment, name: str) -> list[Finding]:
-    """Compare what capture has stored of a source with its slot or binlog; give what is lost. For before a start."""
-    offset = stored_offset(deployment.bootstrap, name)
-    with _asking(deployment, name) as ask:
-        if deployment.sources[name].database == "postgresql":
-            found = postgresql.slot_finding(name, ask, offset)
-        else:
-            found = mysql.binlog_finding(name, ask, offset)
-    return [found] if found.check == "loss" else []
-
-
-def capture_dsn(deployment: Deployment, name: str) -> str:
-    """Give the DSN of a source's capture user; of its owner where there is none."""
-    environment = deployment.environment
-    return environment.get(f"{name.upper()}_CAPTURE_DSN") or environment[f"{name.upper()}_DSN"]
-
-
-@contextmanager
-def _asking(deployment: Deployment, name: str) -> Iterator[Any]:
-    """Give a connection (PostgreSQL) or a cursor (MariaDB, MySQL); raise ServiceUnavailable."""
-    dsn = capture_dsn(deployment, name)
-    try:
-        if deployment.sources[name].database == "postgresql":
-            with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as pg:
-                yield pg
-        else:
-            with pymysql.connect(**mysql_arguments(dsn)) as my, my.cursor() as cursor:
-                yield cursor
-    except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
-        raise ServiceUnavailable(
-            f"source {name} does not answer: {str(error).splitlines()[0]}", "Is it up?"
-        ) from error
 
 
 def _source(deployment: Deployment, name: str) -> Iterator[Finding]:
@@ -81,27 +39,29 @@ def _source(deployment: Deployment, name: str) -> Iterator[Finding]:
                 found.append(table)
         yield Finding(name, "tables", "ok", f"{len(found)} mapped tables, each with a key")
         offset = stored_offset(deployment.bootstrap, name)
-        with _asking(deployment, name) as ask:
+        with asking(deployment, name) as ask:
             if source.database == "postgresql":
-                yield from postgresql.inspect(name, ask, tuple(found), offset)
+                slot = slot_name(deployment, name)
+                yield from postgresql.inspect(name, ask, tuple(found), offset, slot)
             else:
                 yield from mysql.inspect(name, source.database, ask, offset)
     except TongbuError as error:
         yield Finding(name, "source", "alarm", error.message, error.remedy)
     yield _heartbeat(deployment, name)
+    yield _connector(deployment, name)
 
 
-def stored_offset(bootstrap: str, source: str) -> dict[str, Any] | None:
-    """Give where capture will go on, as Connect has stored it; None where it never ran, or was reset."""
-    if OFFSETS not in topics.names(bootstrap):
-        return None
-    start = topics.starts(bootstrap, [OFFSETS])[OFFSETS, 0]
-    end = topics.ends(bootstrap, [OFFSETS])[OFFSETS, 0]
-    found = None
-    for message in topics.read(bootstrap, OFFSETS, 0, start, end):
-        if orjson.loads(message.key())[0] == source:
-            found = orjson.loads(message.value()) if message.value() else None
-    return found
+def _connector(deployment: Deployment, name: str) -> Finding:
+    try:
+        cause = connectors.failure(deployment, name)
+    except TongbuError as error:
+        return Finding(name, "connector", "alarm", error.message, error.remedy)
+    if cause is None:
+        return Finding(name, "connector", "ok", "has not failed")
+    remedy = (
+        "Mend the cause; the watch starts it again, with growing pauses, or `tongbu apply` does."
+    )
+    return Finding(name, "connector", "alarm", cause, remedy)
 
 
 def _heartbeat(deployment: Deployment, name: str) -> Finding:

@@ -1,5 +1,6 @@
 """
-`tongbu run watch`: looks at the sources every few seconds: findings as metrics, and changed catalogs into the lane logs.
+`tongbu run watch`: looks at the sources every few seconds: findings as metrics, changed catalogs into the lane logs,
+failed connectors started again.
 
 Not in the data path: while it is down, alarms are missing and a changed PostgreSQL catalog is noticed later.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from tongbu.deploy.deployment import Deployment
 from tongbu.sources import inspection
 from tongbu.sources.catalog import CatalogWatch
 from tongbu.sources.findings import Finding
+from tongbu.sources.revival import Revival
 
 log = structlog.get_logger("watch")
 
@@ -104,14 +106,16 @@ def serve(address: str, findings: Findings) -> None:
         log.warning("no metrics: the port is taken", address=address, why=str(error))
 
 
-def look(deployment: Deployment, findings: Findings, catalogs: list[CatalogWatch]) -> None:
+def look(
+    deployment: Deployment, findings: Findings, watched: Sequence[CatalogWatch | Revival]
+) -> None:
     """Look at everything once; what does not answer is a finding, or is told and tried again."""
-    try:
-        findings.take(inspection.inspect(deployment))
-        for each in catalogs:
+    findings.take(inspection.inspect(deployment))
+    for each in watched:
+        try:
             each.look()
-    except TongbuError as error:
-        log.warning("can't look", why=error.message)
+        except TongbuError as error:
+            log.warning("can't look", why=error.message)
 
 
 def run(deployment: Deployment) -> None:
@@ -119,12 +123,15 @@ def run(deployment: Deployment) -> None:
     findings = Findings()
     if address := os.environ.get("TONGBU_METRICS"):
         serve(address, findings)
-    catalogs = [
-        CatalogWatch(deployment, name)
-        for name, source in deployment.sources.items()
-        if source.database == "postgresql"
+    watched: list[CatalogWatch | Revival] = [
+        *(Revival(deployment, name) for name in deployment.sources),
+        *(
+            CatalogWatch(deployment, name)
+            for name, source in deployment.sources.items()
+            if source.database == "postgresql"
+        ),
     ]
     while True:
         began = time.monotonic()
-        look(deployment, findings, catalogs)
+        look(deployment, findings, watched)
         time.sleep(max(0.5, SECONDS - (time.monotonic() - began)))

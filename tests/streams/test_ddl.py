@@ -1,0 +1,106 @@
+"""DDL that MariaDB and MySQL log takes effect at its place in the lane. Real servers: tests/capture/test_drift.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from lanes import Log, Reader, head, line
+
+from streams.stages.ddl import table_changes
+
+
+def column(name: str, type_: str, length: int | None = None, scale: int | None = None) -> Any:
+    return {"name": name, "typeName": type_, "length": length, "scale": scale, "optional": True}
+
+
+def ddl(kind: str, table: str | None, *columns: Any, snapshot: str = "false") -> dict[str, Any]:
+    described = {"primaryKeyColumnNames": ["id"], "columns": list(columns)} if columns else None
+    return {
+        "source": {"db": "public", "table": table, "snapshot": snapshot},
+        "ddl": "…",
+        "tableChanges": [{"type": kind, "id": f'"public"."{table}"', "table": described}],
+    }
+
+
+LINES = (column("id", "INT"), column("head_id", "INT"), column("no", "INT"), column("amount", "DECIMAL", 20, 4))  # fmt: skip
+
+
+@pytest.fixture
+def log() -> Log:
+    made = Log().start()
+    made.transaction(("c", "head", head()), ("c", "line", line(1)))
+    return made
+
+
+@pytest.fixture
+def reader(tmp_path: Path, log: Log) -> Reader:
+    made = Reader(tmp_path)
+    made.run(log)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("spelled", "catalog"),
+    [
+        (("INT UNSIGNED", 10, None), "int(10) unsigned"),
+        (("BIGINT UNSIGNED ZEROFILL", 20, None), "bigint(20) unsigned zerofill"),
+        (("BOOLEAN", None, None), "tinyint(1)"),
+        (("NUMERIC", 12, 2), "decimal(12,2)"),
+        (("DOUBLE PRECISION", None, None), "double"),
+        (("CHARACTER VARYING", 9, None), "varchar(9)"),
+        (("ENUM", 1, None), "enum"),
+        (("SOMETHING_NEW", None, None), "something_new"),
+    ],
+)
+def test_a_type_is_spelt_as_the_catalog_does(spelled: Any, catalog: str) -> None:
+    (change,) = table_changes(orjson.dumps(ddl("CREATE", "t", column("a", *spelled))))
+
+    table = change.captured()
+    assert table is not None
+    assert table.columns[0].type == catalog
+
+
+def test_a_snapshot_tells_of_tables_that_are_known(log: Log, reader: Reader) -> None:
+    log.add(ddl("DROP", "line", snapshot="true"))
+    log.add(ddl("CREATE", "line", column("id", "INT"), snapshot="true"))
+
+    assert reader.run(log) == []
+    assert reader.lane.quarantine.tables == {}
+
+
+def test_a_lost_column_quarantines_from_its_ddl_on_and_its_return_lets_the_table_go(
+    log: Log, reader: Reader
+) -> None:
+    log.add(ddl("ALTER", "line", *LINES[:3]))
+    log.transaction(("u", "line", line(1) | {"no": 7}))
+    (letter,) = reader.letters(reader.run(log))
+    assert (letter["code"], letter["entity_id"]) == ("misfit", None)
+    log.add(ddl("ALTER", "line", *LINES))
+
+    (record,) = reader.records(reader.run(log))
+
+    assert [each["line_no"] for each in record["lines"]] == [7]
+
+
+def test_a_dropped_table_waits_and_begins_empty_when_it_is_made_again(
+    log: Log, reader: Reader
+) -> None:
+    log.add(ddl("DROP", "line"))
+    assert [letter["code"] for letter in reader.letters(reader.run(log))] == ["dropped"]
+    log.add(ddl("CREATE", "line", *LINES))
+    log.transaction(("c", "line", line(5, no=5)))
+
+    records = reader.records(reader.run(log))
+
+    assert [record["line_count"] for record in records] == [0, 1]
+    assert reader.lane.quarantine.tables == {}
+
+
+def test_other_tables_are_no_matter(log: Log, reader: Reader) -> None:
+    log.add(ddl("DROP", "elsewhere"))
+    log.add(ddl("CREATE", "elsewhere", column("id", "INT")))
+
+    assert reader.run(log) == []
