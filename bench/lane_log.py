@@ -148,9 +148,11 @@ CAPTURED = control.CapturedSchema(
 )
 
 
-def captured(source: str) -> control.CapturedSchema:
-    """Give the tables of a source; all sources have the same."""
-    return msgspec.structs.replace(CAPTURED, source=source)
+def captured(source: str, extra: tuple[Column, ...] = ()) -> control.CapturedSchema:
+    """Give the tables of a source; all sources have the same, their heads with `extra` columns."""
+    head, *others = CAPTURED.tables
+    head = msgspec.structs.replace(head, columns=head.columns + extra)
+    return msgspec.structs.replace(CAPTURED, source=source, tables=(head, *others))
 
 
 def declarations(

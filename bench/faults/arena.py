@@ -139,6 +139,14 @@ class Arena:
         pid: int = Supervisor(self.instance).processes()["kafka"]["pid"]
         return pid
 
+    def broker_away(self, seconds: float) -> None:
+        """Kill the broker, and start it again only after so many seconds."""
+        supervisor = Supervisor(self.instance)
+        os.kill(self.broker_pid(), signal.SIGKILL)
+        supervisor.rpc.stopProcess("kafka")
+        time.sleep(seconds)
+        supervisor.start_process("kafka")
+
     def wait_for_broker(self) -> None:
         """Wait until a killed broker answers again."""
         address = f"{HOST}:{self.instance.ports.kafka}"

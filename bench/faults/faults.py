@@ -76,6 +76,12 @@ def kill_broker(arena: Arena, _: random.Random) -> None:
     arena.wait_for_broker()
 
 
+def broker_away(arena: Arena, chance: random.Random) -> None:
+    """The broker dies and stays away for longer than a session: workers wait in place."""
+    arena.broker_away(SESSION_SECONDS + chance.uniform(2.0, 6.0))
+    arena.wait_for_broker()
+
+
 def _stop(worker: Worker) -> None:
     code = worker.end(signal.SIGTERM)
     if code != 0:
@@ -92,4 +98,5 @@ FAULTS: dict[str, Fault] = {
     "leave": leave,
     "lose_disk": lose_disk,
     "kill_broker": kill_broker,
+    "broker_away": broker_away,
 }

@@ -12,23 +12,55 @@ from confluent_kafka import Producer
 
 from bench.lane_log import MAPPING, Log, captured, declarations, head, line
 from schemas import control
+from schemas.captured import Column
 
 #: One amount in so many can't be mapped: its order is withheld until a later good change.
 _POISON = 25
 _LINES = 3
 
 
+class Orders:
+    """The live orders, id -> its number of lines; any of them is found in the same time, however many there are."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._lines: dict[int, int] = {}
+        self._ids: list[int] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._ids)
+
+    def __setitem__(self, id_: int, lines: int) -> None:
+        self._lines[id_] = lines
+        self._ids.append(id_)
+
+    def any(self) -> int:
+        """Give one."""
+        place = self._chance.randrange(len(self._ids))
+        self._ids[place], self._ids[-1] = self._ids[-1], self._ids[place]
+        return self._ids[-1]
+
+    def some(self, count: int) -> list[int]:
+        """Give up to so many."""
+        return self._ids[-count:]
+
+    def pop(self, id_: int) -> int:
+        """Remove the one that `any` gave last; give its number of lines."""
+        self._ids.pop()
+        return self._lines.pop(id_)
+
+
 class Traffic:
-    """Writes one lane log. `ids` are the live orders: id -> its number of lines."""
+    """Writes one lane log."""
 
     def __init__(self, source: str, topic_id: str, seed: int) -> None:
         self._random = random.Random(f"{seed}/{source}")
         self._log = Log(source)
         self._source = source
-        self._orders: dict[int, int] = {}
+        self._orders = Orders(self._random)
         self._last: list[slice] = []
         self._number = 0
-        self._fills = 0
+        self._fills = self._captured = 0
         self._log.control(control.Lane(source=source, epoch=1, topic_id=topic_id))
         self._log.control(captured(source))
         self._log.control(declarations(source=source))
@@ -61,7 +93,7 @@ class Traffic:
         action = self._random.random()
         if action < 0.45 or not self._orders:
             return self._create()
-        id_ = self._random.choice(list(self._orders))
+        id_ = self._orders.any()
         if action < 0.55:
             return [("u", "line", self._line(id_, 1))]
         if action < 0.65:
@@ -74,9 +106,9 @@ class Traffic:
 
     def _create(self) -> list[tuple[Any, ...]]:
         self._number += 1
-        id_ = self._number
-        self._orders[id_] = self._random.randint(1, _LINES)
-        lines = [("c", "line", self._line(id_, no)) for no in range(1, self._orders[id_] + 1)]
+        id_, count = self._number, self._random.randint(1, _LINES)
+        self._orders[id_] = count
+        lines = [("c", "line", self._line(id_, no)) for no in range(1, count + 1)]
         return [("c", "head", head(id_)), *lines]
 
     def _line(self, id_: int, no: int) -> dict[str, Any]:
@@ -95,8 +127,8 @@ class Traffic:
                 self._log.add(record.value, record.key, record.headers)
 
     def _control(self) -> None:
-        kind = self._random.randrange(4)
-        ids = tuple(f"{self._source}:SO{id_}" for id_ in list(self._orders)[-20:])
+        kind = self._random.randrange(5)
+        ids = tuple(f"{self._source}:SO{id_}" for id_ in self._orders.some(20))
         if kind == 0:
             version = self._random.randint(1, 3)
             mapping = MAPPING | {"version": version}
@@ -109,8 +141,12 @@ class Traffic:
             )
         elif kind == 2:
             self._log.control(control.Retry(source=self._source, entity="order", ids=ids))
-        else:
+        elif kind == 3:
             self._log.control(control.Skip(source=self._source, entity="order", ids=ids[:3]))
+        else:
+            self._captured += 1
+            extra = (Column(name=f"extra{self._captured}", type="text"),)
+            self._log.control(captured(self._source, extra))
 
 
 class Load(threading.Thread):
