@@ -43,8 +43,14 @@ def build(settings: Settings, name: str) -> Any:
     install(app, processor, topics, settings.kafka_bootstrap)
 
     processor.end_of = lambda place: app.consumer.highwater(TP(*place))
+    processor.silence = lambda: app.consumer.silence
+
+    async def rejoin() -> None:
+        await app.consumer.rejoin()
+
+    processor.rejoin = rejoin
     if settings.tongbu_metrics:
-        serve(settings.tongbu_metrics, lambda: processor.age, processor.status)
+        serve(settings.tongbu_metrics, lambda: processor.age, processor.status, processor.kafka)
 
     lane_logs = app.topic(*topics, schema=BatchSchema(key_type=bytes, value_type=bytes))
 

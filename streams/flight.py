@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from prometheus_client import Histogram
@@ -14,13 +16,15 @@ from streams.health import STAGES
 from streams.lane import Lane
 from streams.outputs import Batch
 from streams.records import Output
-from streams.state import State
+from streams.state import State, Writes
 
 log = structlog.get_logger("processor")
 
 #: With so many outputs not delivered, or records not on disk, a lane reads no further.
 MAX_OUTPUTS = 10_000
 MAX_RECORDS = 20_000
+#: With so many records received and not worked on, no more of the lane are fetched.
+MAX_INBOX = 2_000
 
 
 @dataclass(slots=True)
@@ -39,6 +43,11 @@ class OwnedLane:
     batches: deque[Batch] = field(default_factory=deque)
     outputs: int = 0
     records: int = 0
+    #: Batches that have landed since the lane was opened.
+    landed: int = 0
+    #: Batches received and not begun, and what works on them where it could not be done at once.
+    inbox: deque[Batch] = field(default_factory=deque)
+    task: asyncio.Task[None] | None = None
 
     #: Append time of the last record, and how old it was when it was read, in microseconds.
     age: int = 0
@@ -54,6 +63,35 @@ class OwnedLane:
             or (self.state.set_down and bool(self.batches))
         )
 
+    @property
+    def inbox_full(self) -> bool:
+        """Tell whether no more should be fetched."""
+        return sum(len(batch.taken) for batch in self.inbox) >= MAX_INBOX
+
+    @property
+    def under_way(self) -> bool:
+        """Tell whether something is worked on or in flight."""
+        return self.task is not None or bool(self.batches)
+
+    def receive(self, records: list[Any]) -> None:
+        """Take records; they are worked on in their turn."""
+        self.inbox.append(Batch(taken=records))
+
+    def next_batch(self) -> Batch | None:
+        """Begin with the next batch."""
+        if self.stopped or not self.inbox:
+            return None
+        batch = self.inbox.popleft()
+        batch.began = time.monotonic()
+        return batch
+
+    def forget(self) -> None:
+        """Forget what is not on disk; the lane is of no use afterwards."""
+        self.inbox.clear()
+        self.batches.clear()
+        self.outputs = self.records = 0
+        self.state.discard()
+
     def stop(self, why: str) -> None:
         """Read no further: going on could produce wrong results. The other lanes go on."""
         self.stopped = why
@@ -65,6 +103,7 @@ class OwnedLane:
         batch.writes = self.state.seal(self.next)
         now = time.monotonic()
         batch.ended, batch.next_at = now, now + (now - batch.began)
+        batch.taken = []
         self.batches.append(batch)
         self.outputs += batch.waiting
         self.records += batch.records
@@ -89,16 +128,26 @@ class OwnedLane:
                 return batch.failed
             if not batch.delivered or batch.writes is None:
                 break
-            delivered = time.monotonic()
-            self.state.write(batch.writes)
-            self.state.retire(batch.writes)
-            self.took("processed", batch.ended - batch.began)
-            self.took("delivered", delivered - batch.ended)
-            self.took("written", time.monotonic() - delivered)
+            if not self._write(batch, batch.writes):
+                break
             self.batches.popleft()
+            self.landed += 1
             self.records -= batch.records
         self.outputs = sum(batch.waiting for batch in self.batches)
         return None
+
+    def _write(self, batch: Batch, writes: Writes) -> bool:
+        """Put a delivered batch on disk; a large one takes several calls: False until it is done."""
+        if batch.written_at is None:
+            batch.written_at = time.monotonic()
+            self.state.write(writes)
+        if self.state.settle():
+            return False
+        self.state.retire(writes)
+        self.took("processed", batch.ended - batch.began)
+        self.took("delivered", batch.written_at - batch.ended)
+        self.took("written", time.monotonic() - batch.written_at)
+        return True
 
     def took(self, stage: str, seconds: float) -> None:
         """Count what a batch took in a stage."""
@@ -109,6 +158,5 @@ class OwnedLane:
 
     def close(self) -> None:
         """Forget what is not on disk, and release the folder."""
-        self.batches.clear()
-        self.state.discard()
+        self.forget()
         self.state.close()

@@ -82,34 +82,77 @@ class LaneCollector(Collector):
         yield stopped
 
 
-def health(age: float, status: dict[str, dict[str, Any]]) -> tuple[int, dict[str, Any]]:
-    """Tell from the loop's age (seconds since it last ran) and the lanes' status how the process is: HTTP code and body."""
+class ProcessCollector(Collector):
+    """Reads how the process and its link to Kafka are."""
+
+    def __init__(self, age: Callable[[], float], kafka: Callable[[], dict[str, Any]]) -> None:
+        self._age, self._kafka = age, kafka
+
+    def collect(self) -> Iterator[Any]:
+        """Give the age of the event loop, and what there is to wait for."""
+        kafka = self._kafka()
+        for name, help_, value in (
+            ("tongbu_loop_age_seconds", "Seconds since the event loop last ran.", self._age()),
+            (
+                "tongbu_kafka_waiting_seconds",
+                "Seconds for which nothing goes on because Kafka does not take or answer; 0: all is well.",
+                kafka["waiting_seconds"],
+            ),
+            (
+                "tongbu_kafka_silence_seconds",
+                "Seconds since the consumer group last answered a heartbeat.",
+                kafka["silence_seconds"],
+            ),
+        ):
+            yield GaugeMetricFamily(name, help_, value=value)
+        yield CounterMetricFamily(
+            "tongbu_kafka_waits",
+            "How often work was given up to be done again.",
+            value=kafka["waits"],
+        )
+
+
+def health(
+    age: float, status: dict[str, dict[str, Any]], kafka: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """
+    Tell how the process is: HTTP code and body.
+
+    `age`: seconds since the loop last ran; `status`: of the lanes; `kafka`: see `Processor.kafka`.
+    """
     stopped = {source: lane["stopped"] for source, lane in status.items() if lane["stopped"]}
     if age > BLOCKED_SECONDS:
         state = "blocked"
     elif stopped:
         state = "stopped"
+    elif kafka["waiting"]:
+        state = "waiting"
     elif not status:
         state = "no lanes"
     else:
         busy = any(lane["records_in_flight"] or lane["behind"] for lane in status.values())
         state = "busy" if busy else "idle"
     body = {"state": state, "loop_age_seconds": round(age, 2), "stopped": stopped}
-    return (503 if state in ("blocked", "stopped") else 200), body
+    body |= {"kafka": kafka}
+    return (503 if state in ("blocked", "stopped", "waiting") else 200), body
 
 
 def serve(
-    address: str, age: Callable[[], float], status: Callable[[], dict[str, dict[str, Any]]]
+    address: str,
+    age: Callable[[], float],
+    status: Callable[[], dict[str, dict[str, Any]]],
+    kafka: Callable[[], dict[str, Any]],
 ) -> None:
     """Answer /metrics and /healthz on HOST:PORT until the process ends; a taken port is told and does no harm."""
     REGISTRY.register(LaneCollector(status))
+    REGISTRY.register(ProcessCollector(age, kafka))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/metrics":
                 self._answer(200, generate_latest(REGISTRY), "text/plain; version=0.0.4")
             elif self.path == "/healthz":
-                code, body = health(age(), status())
+                code, body = health(age(), status(), kafka())
                 self._answer(code, orjson.dumps(body), "application/json")
             else:
                 self._answer(404, b"/metrics, /healthz\n", "text/plain")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import stamina
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
 import structlog
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -21,8 +24,10 @@ log = structlog.get_logger("processor")
 #: Topic and partition.
 Place = tuple[str, int]
 
-#: The broker may be starting: asked again, with growing pauses, before the process ends and starts again.
-_patiently = stamina.retry(on=KafkaException, attempts=None, timeout=30.0)
+Answer = TypeVar("Answer")
+
+#: Pauses between two questions while the broker does not answer, in seconds.
+_FIRST_SECONDS, _LONGEST_SECONDS = 0.2, 5.0
 
 
 class Opener:
@@ -31,7 +36,9 @@ class Opener:
     def __init__(self, settings: Settings, sources: dict[str, Source]) -> None:
         self._settings, self._sources = settings, sources
         self._seal = Seal(settings.key_file)
-        self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+        self._admin = self._client()
+        #: Set where nobody waits for an answer any more.
+        self.ending = threading.Event()
 
     def open(self, place: Place, committed: int) -> OwnedLane:
         """Open a lane; below `committed` its outputs were delivered before. It is stopped where records are gone."""
@@ -61,17 +68,35 @@ class Opener:
         kept = settings.tongbu_checkpoints_kept
         return Checkpoints(settings.checkpoint_folder, self._topic(place), kept)
 
-    @_patiently
     def first_offset(self, place: Place) -> int:
         """Give the first offset that a lane log still has."""
         partition = TopicPartition(*place)
-        asked = self._admin.list_offsets({partition: OffsetSpec.earliest()})
-        return int(asked[partition].result(10).offset)
+        asked = {partition: OffsetSpec.earliest()}
+        return self._asked(
+            lambda admin: int(admin.list_offsets(asked)[partition].result(10).offset)
+        )
 
-    @_patiently
     def _topic_id(self, topic: str) -> str:
-        described = self._admin.describe_topics(TopicCollection([topic]))[topic].result(10)
-        return str(described.topic_id)
+        asked = TopicCollection([topic])
+        return self._asked(
+            lambda admin: str(admin.describe_topics(asked)[topic].result(10).topic_id)
+        )
+
+    def _asked(self, question: Callable[[AdminClient], Answer]) -> Answer:
+        """Ask the broker until it answers, each time as a new client: one that saw a restart may stay with what was before."""
+        pause = _FIRST_SECONDS
+        while True:
+            try:
+                return question(self._admin)
+            except (KafkaException, TimeoutError) as error:
+                why = error.args[0].str() if isinstance(error, KafkaException) else "time-out"
+                log.warning("waiting for Kafka to open a lane", why=why, seconds=pause)
+                if self.ending.wait(pause):
+                    raise
+                self._admin, pause = self._client(), min(2 * pause, _LONGEST_SECONDS)
+
+    def _client(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self._settings.kafka_bootstrap, "log_level": 0})
 
     def _topic(self, place: Place) -> str:
         return place[0].removeprefix(self._settings.tongbu_namespace)

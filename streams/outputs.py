@@ -18,6 +18,8 @@ from streams.state import Writes
 class Batch:
     """A batch of a lane log under way: `waiting` of its outputs are not delivered; `writes` once it has ended."""
 
+    #: The records themselves, until the batch departs.
+    taken: list[Any] = field(default_factory=list)
     records: int = 0
     waiting: int = 0
     writes: Writes | None = None
@@ -27,6 +29,8 @@ class Batch:
     #: Wall clock, in seconds since the epoch.
     received: float = field(default_factory=time.time)
     ended: float = 0.0
+    #: When its write to disk began.
+    written_at: float | None = None
     next_at: float = 0.0
     failed: str | None = None
 
@@ -57,21 +61,26 @@ class Outputs:
 
     def __init__(self, bootstrap: str, namespace: str, delivery_seconds: float) -> None:
         self._namespace = namespace
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "acks": "all",
-                "linger.ms": 0,
-                "partitioner": "murmur2_random",
-                "socket.nagle.disable": True,
-                "reconnect.backoff.max.ms": 1000,  # a broker that is back is found at once
-                "queue.buffering.max.messages": 200_000,
-                "queue.buffering.max.kbytes": 128 * 1024,
-                "delivery.timeout.ms": int(delivery_seconds * 1000),
-                "message.max.bytes": 16 * 1024 * 1024,
-            }
-        )
+        self._settings = {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": 0,
+            "partitioner": "murmur2_random",
+            "socket.nagle.disable": True,
+            "reconnect.backoff.max.ms": 1000,  # a broker that is back is found at once
+            "queue.buffering.max.messages": 200_000,
+            "queue.buffering.max.kbytes": 128 * 1024,
+            "delivery.timeout.ms": int(delivery_seconds * 1000),
+            "message.max.bytes": 16 * 1024 * 1024,
+        }
+        self._producer = Producer(self._settings)
+
+    def forget(self) -> None:
+        """Send nothing more of what was produced; what is on its way may arrive, as before a crash."""
+        self._producer.purge()
+        # A new one: idempotence does not go on after a message that failed.
+        self._producer = Producer(self._settings)
 
     def produce(self, output: Output, received: int, batch: Batch) -> bool:
         """Send an output; False where there is no room for it yet. `received` is in microseconds."""

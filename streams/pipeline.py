@@ -36,7 +36,7 @@ from streams.stages.repair import repair
 from streams.withheld import Withheld
 
 #: So many rows or records are worked on at a stretch.
-_PAUSE = 500
+_PAUSE = 50
 
 
 class Turn:
@@ -316,5 +316,5 @@ class Turn:
             except RecordError as error:
                 self._withhold(draft.plan, draft.id, error, b"")
                 continue
-            self.message.records.append(record)
+            self.message.add(record)
             publish.remember(draft, self.moment.lane_offset, self.store)

@@ -3,7 +3,11 @@ The processor without Faust: it owns lanes, and brings batches through them.
 
 Outputs, then state, then offset (invariant I3), without waiting in between: a batch is processed and its outputs are
 sent; when the broker has them, state and position are written at once; then the transport may commit. Whatever is
-interrupted is done again, byte for byte the same.
+interrupted is done again, byte for byte the same. Where the broker does not take an output, or no longer tells that the
+lanes are ours, all that is under way is given up, and the group is asked for the lanes anew.
+
+A batch is worked on where it arrives. What is long (a giant), or has to wait, goes on in a task of its lane, in slices:
+other lanes have their turns in between.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
 import msgspec
@@ -24,6 +28,7 @@ from streams.opening import Opener, Place
 from streams.outputs import Batch, Outputs
 from streams.records import LaneRecord, lane_record
 from streams.settings import REPLAY_OFFSET, Settings
+from streams.trouble import Trouble
 
 log = structlog.get_logger("processor")
 
@@ -31,12 +36,12 @@ log = structlog.get_logger("processor")
 #: batch takes them anyway, and nobody but the state waits.
 _TICK_SECONDS, _LAND_SECONDS = 0.001, 0.005
 _HEARTBEAT_SECONDS = 0.25
+#: The group is asked every second; where it does not answer for so long, health says so.
+_SILENT_SECONDS = 5.0
+#: A lane works for so long on a batch at a stretch: nearly every one is done in the first.
+_FIRST_SLICE_SECONDS, _SLICE_SECONDS = 0.05, 0.005
 #: Exit codes; whoever supervises the process starts it again, and it does again what was not finished.
-_EXIT_STALE, _EXIT_BROKEN, _EXIT_DELIVERY = 72, 73, 75
-
-
-class _LeavingError(Exception):
-    """The lanes are given up in the middle of a batch."""
+_EXIT_STALE, _EXIT_BROKEN = 72, 73
 
 
 class Processor:
@@ -45,14 +50,20 @@ class Processor:
     def __init__(self, settings: Settings, sources: dict[str, Source]) -> None:
         self.settings = settings
         self.lanes: dict[Place, OwnedLane] = {}
-        self._busy = asyncio.Lock()
+        self.trouble = Trouble()
+        #: Nothing is taken: the lanes are being given up, or were.
         self._leaving = False
         self._landing: asyncio.TimerHandle | None = None
         self._alive = time.monotonic()
         self._opener = Opener(settings, sources)
         self._copying = asyncio.Lock()
+        self._rejoining: asyncio.Task[None] | None = None
         #: Gives the end of a lane log as the consumer knows it.
         self.end_of: Callable[[Place], int | None] = lambda _: None
+        #: Seconds since the group last said that the lanes are ours.
+        self.silence: Callable[[], float] = lambda: 0.0
+        #: Asks the group for lanes anew: what is owned is released, and opened again.
+        self.rejoin: Callable[[], Awaitable[None]]
         self._outputs = Outputs(
             settings.kafka_bootstrap, settings.tongbu_namespace, settings.delivery_seconds
         )
@@ -61,25 +72,39 @@ class Processor:
 
     def open(self, places: set[Place], committed: dict[Place, int]) -> dict[Place, int]:
         """Open the states of lanes; give where to start reading each."""
-        for place in places:
-            self.lanes[place] = self._opener.open(place, committed.get(place, 0))
+        opened: dict[Place, OwnedLane] = {}
+        try:
+            for place in places:
+                opened[place] = self._opener.open(place, committed.get(place, 0))
+        except BaseException:
+            for owned in opened.values():
+                owned.close()
+            raise
+        self.lanes = opened
         self._leaving = False
-        return {place: self.lanes[place].next for place in places}
+        return {place: owned.next for place, owned in opened.items()}
 
     async def drain(self) -> None:
         """Take no more batches, and wait until those in flight are on disk: at most the delivery time-out."""
         self._leaving = True
-        async with self._busy:
-            while any(owned.batches for owned in self.lanes.values()):
-                await self._pause()
+        while any(owned.under_way for owned in self.lanes.values()):
+            await self._pause(_TICK_SECONDS)
 
     async def release(self) -> None:
         """Close all lanes, after `drain`."""
         await self.drain()
-        async with self._busy, self._copying:
+        async with self._copying:
             for owned in self.lanes.values():
                 owned.close()
-            self.lanes.clear()
+            self.lanes = {}
+
+    def end(self) -> None:
+        """Wait for no broker any more: the process is to end."""
+        self._opener.ending.set()
+
+    def full(self) -> set[Place]:
+        """Give the lanes that have to finish what they hold before they take more; for any thread."""
+        return {place for place, owned in list(self.lanes.items()) if owned.inbox_full}
 
     def position(self, place: Place) -> int | None:
         """Give a lane's position on disk."""
@@ -90,47 +115,70 @@ class Processor:
 
     async def process(self, place: Place, messages: list[Any]) -> None:
         """Bring a batch of a lane (confluent_kafka messages) on its way; return before its outputs are delivered."""
-        async with self._busy:
-            owned = self.lanes.get(place)
-            if owned is None or owned.stopped or self._leaving:
-                return
-            batch = Batch()
+        owned = self.lanes.get(place)
+        if owned is None or owned.stopped or self._leaving:
+            return
+        owned.receive(messages)
+        if owned.task is None:
+            steps = self._work(owned)
+            if next(steps, None) is not None:
+                owned.task = asyncio.create_task(self._go_on(owned, steps))
+
+    async def _go_on(self, owned: OwnedLane, steps: Iterator[float]) -> None:
+        """Do the rest of a lane's work, with pauses in which others run."""
+        try:
+            for seconds in steps:
+                await self._pause(seconds)
+        except Exception as error:
+            log.exception("a lane can't go on", source=owned.lane.source)
+            _die(_EXIT_BROKEN, "ending, the restart does the rest again", why=str(error))
+        finally:
+            owned.task = None
+
+    def _work(self, owned: OwnedLane) -> Iterator[float]:
+        """Bring what a lane has received on its way; yields how many seconds it has to wait, 0 where others have a turn."""
+        while not self._leaving and (batch := owned.next_batch()) is not None:
+            while owned.full:
+                yield _TICK_SECONDS
+                if self._leaving:
+                    return
             try:
-                while owned.full:
-                    await self._breathe()
-                await self._run(owned, messages, batch)
-            except _LeavingError:
-                return  # what it wrote is discarded when the lane is closed
+                for seconds in self._run(owned, batch):
+                    yield seconds
+                    if self._leaving:
+                        return  # what it wrote is discarded when the lane is closed
             except LaneStopped as error:
                 owned.stop(str(error))
                 return
-            owned.age = max(0, int(batch.received * 1e6) - messages[-1].timestamp()[1] * 1000)
+            owned.age = max(0, int(batch.received * 1e6) - batch.taken[-1].timestamp()[1] * 1000)
             owned.took("captured", owned.age / 1e6)
             owned.depart(batch)
             self._land()
             self._land_later()
 
-    async def _run(self, owned: OwnedLane, messages: list[Any], batch: Batch) -> None:
+    def _run(self, owned: OwnedLane, batch: Batch) -> Iterator[float]:
         lane, replay = owned.lane, self.settings.tongbu_replay
         topic = f"cdc.{lane.source}"
         received = int(batch.received * 1e6)
-        for message in messages:
+        turn_ends = time.monotonic() + _FIRST_SLICE_SECONDS
+        for message in batch.taken:
             offset = message.offset()
             if offset < owned.next:
                 continue
             muted = offset < owned.mute_below
             for output in lane.process(self._lane_record(topic, message)):
-                if output is None:
-                    await self._breathe()
-                elif muted:
+                if time.monotonic() > turn_ends:
+                    yield 0.0
+                    turn_ends = time.monotonic() + _SLICE_SECONDS
+                if output is None or muted:
                     continue
-                elif output.topic == topic:
+                if output.topic == topic:
                     if not replay:
                         batch.asked.append(output)
-                else:
-                    self._check_fresh()
-                    while not self._outputs.produce(output, received, batch):
-                        await self._breathe()
+                    continue
+                self._check_fresh()
+                while not self._outputs.produce(output, received, batch):
+                    yield _TICK_SECONDS
             batch.records += 1
             owned.next = offset + 1
 
@@ -141,34 +189,41 @@ class Processor:
             return msgspec.structs.replace(record, offset=offset)
         return record
 
-    async def _breathe(self) -> None:
-        """Let others run in the middle of a batch; raise where the lanes are given up meanwhile."""
-        await self._pause()
-        if self._leaving:
-            raise _LeavingError
-
-    async def _pause(self) -> None:
+    async def _pause(self, seconds: float) -> None:
+        """Let others run."""
         self._check_fresh()
         self._land()
-        await asyncio.sleep(_TICK_SECONDS)
+        await asyncio.sleep(seconds)
         self._alive = time.monotonic()
 
     def _land(self) -> None:
-        """Take the broker's answers, and write what is delivered; end the process where it did not take an output."""
+        """Take the broker's answers, and write what is delivered; give all up where it did not take an output."""
         self._outputs.poll()
         for owned in self.lanes.values():
             for batch, output in owned.asked():
                 if not self._outputs.produce(output, 0, batch):
                     batch.asked.appendleft(output)
                     break
+            landed = owned.landed
             failed = owned.land()
             if failed is not None:
-                _die(
-                    _EXIT_DELIVERY,
-                    "Kafka did not take an output; ending, the restart does the batch again",
-                    seconds=self.settings.delivery_seconds,
-                    why=failed,
-                )
+                self._give_up(failed)
+                return
+            if owned.landed != landed:
+                self.trouble.end()
+
+    def _give_up(self, why: str) -> None:
+        """Forget all that is not on disk, and ask the group for the lanes anew, after a pause."""
+        self._leaving = True
+        self._outputs.forget()
+        for owned in self.lanes.values():
+            owned.forget()
+        if self._rejoining is None or self._rejoining.done():
+            self._rejoining = asyncio.create_task(self._rejoin(self.trouble.begin(why)))
+
+    async def _rejoin(self, pause: float) -> None:
+        await asyncio.sleep(pause)
+        await self.rejoin()
 
     def _check_fresh(self) -> None:
         """End the process where it was frozen for longer than its session: another worker may own the lanes."""
@@ -179,6 +234,20 @@ class Processor:
                 "frozen for longer than the session; ending, for another worker may have the lanes",
                 seconds=round(stale, 1),
             )
+
+    def _check_trouble(self) -> None:
+        """Give all up where the group is silent for a session, for another worker may own the lanes; see trouble end."""
+        silence = self.silence()
+        if self._leaving or not self.lanes:
+            return
+        if silence > self.settings.tongbu_session_seconds:
+            self._give_up(f"the group has not answered for {silence:.0f} s")
+        elif self.trouble.why and all(self._behind(*each) == 0 for each in self.lanes.items()):
+            self.trouble.end()
+
+    def _behind(self, place: Place, owned: OwnedLane) -> int | None:
+        end = self.end_of(place)
+        return None if end is None else max(0, end - owned.next)
 
     def _land_later(self) -> None:
         """Take the broker's answers in a moment, whether or not another batch comes, as long as any are due."""
@@ -201,6 +270,7 @@ class Processor:
             if self._landing is not None:
                 self._check_fresh()
             self._alive = time.monotonic()
+            self._check_trouble()
             await asyncio.sleep(_HEARTBEAT_SECONDS)
 
     async def checkpoint(self) -> None:
@@ -230,6 +300,14 @@ class Processor:
         """Seconds since the event loop last ran."""
         return time.monotonic() - self._alive
 
+    def kafka(self) -> dict[str, Any]:
+        """Give what is waited for (`waiting`: why, None where all is well), for how long, how often, and the group's silence."""
+        status, silence = self.trouble.status(), self.silence()
+        if status["waiting"] is None and silence > _SILENT_SECONDS:
+            why = "the consumer group does not answer"
+            status |= {"waiting": why, "waiting_seconds": round(silence, 1)}
+        return status | {"silence_seconds": round(silence, 1)}
+
     def status(self) -> dict[str, dict[str, Any]]:
         """Give how each lane is and what it has done; for `tongbu status`, metrics and health."""
         return {
@@ -238,8 +316,7 @@ class Processor:
         }
 
     def _status(self, place: Place, owned: OwnedLane) -> dict[str, Any]:
-        end = self.end_of(place)
-        behind = None if end is None else max(0, end - owned.next)
+        behind = self._behind(place, owned)
         counters = owned.lane.counters
         return {
             "position": owned.state.position,

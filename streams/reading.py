@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ _BATCHES_AHEAD = 2
 #: Capture sends the records of a transaction one by one: its END is waited for this long, so that it makes one batch.
 _GATHER_SECONDS = 0.002
 _IDLE_SECONDS = 0.25
+#: How often it is looked whether a partition that was full takes more.
+_PAUSED_SECONDS = 0.05
 #: How the END of a transaction begins as Debezium writes it. Batches may be cut anywhere: this only saves work.
 _END = b'{"status":"END"'
 
@@ -50,12 +52,18 @@ class Fetched:
 
 
 class Reading:
-    """Reads partitions from given offsets until `stop`."""
+    """Reads partitions from given offsets until `stop`; those that are `full` at a time are left out."""
 
-    def __init__(self, bootstrap: str, starts: Mapping[TP, int]) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        starts: Mapping[TP, int],
+        full: Callable[[], Collection[TP]] = frozenset,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._consumer = Consumer(_SETTINGS | {"bootstrap.servers": bootstrap})
         self._consumer.assign([TopicPartition(*tp, start) for tp, start in starts.items()])
+        self._full, self._paused = full, set[TP]()
         self._ends: dict[TP, int | None] = dict.fromkeys(starts)
         self._batches: asyncio.Queue[Fetched | None] = asyncio.Queue()
         self._made = self._begun = 0
@@ -104,6 +112,7 @@ class Reading:
     def _run(self) -> None:
         try:
             while not self._stopped.is_set():
+                self._pause()
                 gathered = self._gather()
                 self._note_ends()
                 for tp, messages in self._by_partition(gathered):
@@ -119,6 +128,14 @@ class Reading:
         finally:
             self._consumer.close()
 
+    def _pause(self) -> None:
+        """Leave out what is full: more of it would only wait in memory."""
+        full = set(self._full())
+        if full != self._paused:
+            self._consumer.pause([TopicPartition(*tp) for tp in full - self._paused])
+            self._consumer.resume([TopicPartition(*tp) for tp in self._paused - full])
+            self._paused = full
+
     def _note_ends(self) -> None:
         """Keep what the client knows of the ends: it can be asked in this thread only, others wait until `poll` is over."""
         for tp in self._ends:
@@ -129,7 +146,7 @@ class Reading:
     def _gather(self) -> list[Any]:
         """Give what has come; wait a little for the rest of a transaction."""
         poll, consume = self._consumer.poll, self._consumer.consume
-        first = poll(_IDLE_SECONDS)
+        first = poll(_PAUSED_SECONDS if self._paused else _IDLE_SECONDS)
         if first is None:
             return []
         messages = [first, *consume(BATCH_RECORDS - 1, 0)]

@@ -11,7 +11,7 @@ from typing import IO, Generic, TypeVar
 Item = TypeVar("Item")
 
 #: So many items are kept in memory.
-IN_MEMORY = 2_000
+IN_MEMORY = 1_000
 
 
 class Spool(Generic[Item]):

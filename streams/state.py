@@ -27,13 +27,13 @@ _POSITION = b"sys\0position"
 _MISSING: Any = object()
 
 #: A batch with more writes than this is set down on disk before its outputs are delivered.
-SET_DOWN_WRITES = 20_000
+SET_DOWN_WRITES = 5_000
 #: Where it stands until then: the key behind this byte, which no other key begins with; empty = removed.
 _SET_DOWN, _SET_DOWN_END = b"\xff", b"\xff\xff"
 _REMOVED = b""
 #: There from the moment when what was set down belongs to the state, until all of it stands in its place.
 _MOVING = b"sys\0moving"
-_MOVED_AT_ONCE = 10_000
+_MOVED_AT_ONCE = 1_000
 
 
 def join(*parts: str | bytes) -> bytes:
@@ -66,6 +66,8 @@ class State:
         self._batch = Writes(1)
         #: Something is set down that does not stand in its place yet.
         self._down = False
+        #: The moving of a large batch to its place, while it lasts.
+        self._moving: Iterator[int] | None = None
         self._recover()
         stored = self._db.get(_POSITION)
         #: The next offset to read, as it is on disk; None for a state that has seen nothing.
@@ -164,8 +166,14 @@ class State:
             batch.put(_MOVING, b"1")
         self._db.write(batch)
         if sealed.set_down:
-            self._move()
+            self._moving = self._move()
         self.position = sealed.position
+
+    def settle(self) -> bool:
+        """Put some of a large batch that is written in its place; give whether there is more to do."""
+        if self._moving is not None and next(self._moving, None) is None:
+            self._moving = None
+        return self._moving is not None
 
     def retire(self, sealed: Writes) -> None:
         """Let memory go of a batch that is on disk."""
@@ -179,11 +187,14 @@ class State:
         """Write everything since the last commit, with the next offset to read, at once."""
         sealed = self.seal(position)
         self.write(sealed)
+        while self.settle():
+            pass
         self.retire(sealed)
 
     def discard(self) -> None:
         """Forget what is not on disk."""
         self._overlay.clear()
+        self._moving = None
         self._recover()
         self._batch = Writes(self._batch.number + 1)
 
@@ -216,13 +227,14 @@ class State:
     def _recover(self) -> None:
         """Finish or forget what a crash has left set down."""
         if self._db.get(_MOVING) is not None:
-            self._move()
+            for _ in self._move():
+                pass
         elif next(iter(self._db.keys(from_key=_SET_DOWN)), None) is not None:
             self._db.delete_range(_SET_DOWN, _SET_DOWN_END)
         self._down = False
 
-    def _move(self) -> None:
-        """Put what was set down in its place; doing it again does no harm."""
+    def _move(self) -> Iterator[int]:
+        """Put what was set down in its place, chunk by chunk; doing it again does no harm."""
         entries = iter(self._db.items(from_key=_SET_DOWN))
         while chunk := list(islice(entries, _MOVED_AT_ONCE)):
             batch = WriteBatch(raw_mode=True)
@@ -232,6 +244,7 @@ class State:
                 else:
                     batch.put(place[1:], value)
             self._db.write(batch)
+            yield len(chunk)
         last = WriteBatch(raw_mode=True)
         last.delete_range(_SET_DOWN, _SET_DOWN_END)
         last.delete(_MOVING)

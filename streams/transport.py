@@ -11,6 +11,7 @@ what is committed to Kafka is that owner's position. It uses private hooks of fa
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Protocol
 
 import faust
@@ -39,6 +40,12 @@ class Owner(Protocol):
 
     def position(self, tp: TP) -> int | None:
         """Give the next offset to read of a partition, as its state has it on disk."""
+
+    def end(self) -> None:
+        """The process is to end: wait for no broker any more."""
+
+    def full(self) -> set[TP]:
+        """Give the partitions that take no more at present (asked from the reading's thread)."""
 
 
 class Batch:
@@ -88,6 +95,25 @@ class _GroupThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # A member that seems not to fetch leaves the group after max.poll.interval.
         self._fetching = self._ensure_consumer()._subscription.fetch_context()
         self._fetching.__enter__()
+        self._listen()
+
+    def _listen(self) -> None:
+        """Note when the group last said that this worker is a member."""
+        coordinator = self._ensure_consumer()._coordinator
+        beat = coordinator._do_heartbeat
+        self.consumer.heard = time.monotonic()
+
+        async def heartbeat() -> bool:
+            success: bool = await beat()
+            if success:
+                self.consumer.heard = time.monotonic()
+            return success
+
+        coordinator._do_heartbeat = heartbeat
+
+    async def rejoin(self) -> None:
+        """Ask the group for partitions anew."""
+        self._ensure_consumer()._coordinator.request_rejoin()
 
     async def rest(self) -> None:
         consumer = self._ensure_consumer()
@@ -101,10 +127,22 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
     bootstrap: str
     #: That of the present assignment: what others have brought is stale, and will be read again.
     reading: Reading | None = None
+    #: When the group last answered as to a member (monotonic seconds).
+    heard: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._seeking = asyncio.Lock()
+        self.heard = time.monotonic()
         super().__init__(*args, **kwargs)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the group last answered."""
+        return time.monotonic() - self.heard
+
+    async def rejoin(self) -> None:
+        """Have all partitions revoked and assigned anew, by the group, once it answers."""
+        await self._thread.call_thread(self._thread.rejoin)
 
     def _new_consumer_thread(self) -> _GroupThread:
         return _GroupThread(self, loop=self.loop, beacon=self.beacon)
@@ -162,7 +200,8 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
             for tp in tps:
                 self._read_offset[tp] = None
                 self._committed_offset[tp] = committed.get(tp) or None
-            self.reading = Reading(self.bootstrap, starts)
+            self.heard = time.monotonic()
+            self.reading = Reading(self.bootstrap, starts, self.owner.full)
 
     async def _stop_reading(self) -> None:
         reading, self.reading = self.reading, None
@@ -182,6 +221,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def on_stop(self) -> None:
         """Finish, commit and close on SIGTERM."""
+        self.owner.end()
         await self._stop_reading()
         await self.owner.drain()
         await super().on_stop()

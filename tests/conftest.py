@@ -6,12 +6,17 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from rich.console import Console
 
 from schemas.errors import TongbuError
 from tongbu.instance import Instance
 from tongbu.stack import lifecycle
 from tongbu.stack.display import Progress
+
+# A busy machine is no finding.
+settings.register_profile("tongbu", deadline=None)
+settings.load_profile("tongbu")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

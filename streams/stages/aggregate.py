@@ -6,6 +6,7 @@ An order is its header and its lines: whichever row changes, the order changes, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +20,14 @@ _UNTOUCHED: Any = object()
 
 @dataclass(slots=True)
 class Touched:
-    """An aggregate that a transaction touches; `before` is its root row before the transaction."""
+    """
+    An aggregate that a transaction touches; `before` is the natural key that it had before the transaction, None
+    where it was not there. No rows stand here: a giant has one of these per aggregate in memory.
+    """
 
     plan: EntityPlan
     root_key: bytes
-    before: Row | None = _UNTOUCHED
+    before: str | None = _UNTOUCHED
 
     @property
     def root_touched(self) -> bool:
@@ -39,8 +43,8 @@ class TouchedSet:
         self._store = store
         self._found: dict[tuple[str, bytes], Touched] = {}
 
-    def __iter__(self) -> Any:
-        return iter(list(self._found.values()))
+    def __iter__(self) -> Iterator[Touched]:
+        return iter(self._found.values())
 
     def add(self, change: RowChange) -> None:
         """Note what a row change touches, and keep the index from roots to the rows of their parts."""
@@ -54,7 +58,8 @@ class TouchedSet:
         return self._found.setdefault((plan.entity, root_key), Touched(plan, root_key))
 
     def _touch_root(self, plan: EntityPlan, change: RowChange) -> None:
-        before = change.before
+        row = change.before
+        before = natural_key(plan, row) if row is not None and in_scope(plan, row) else None
         if change.before_key is not None:
             earlier = self._found.pop((plan.entity, change.before_key), None)
             if earlier is not None and earlier.root_touched:

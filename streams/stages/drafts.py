@@ -21,22 +21,31 @@ class Drafts:
         self._plans = in_force.entities
         self._spool = store.spool()
         self._deleted: set[tuple[str, str]] = set()
-        self._kept: set[tuple[str, str]] = set()
+        self._left_out: set[tuple[str, str]] | None = None
 
     def append(self, draft: Draft) -> None:
         """Add a draft."""
-        ids = self._deleted if draft.operation == "delete" else self._kept
-        ids.add((draft.plan.entity, draft.id))
+        if draft.operation == "delete":
+            self._deleted.add((draft.plan.entity, draft.id))
         self._spool.append((draft.plan.entity, draft.unplanned()))
+        self._left_out = None
 
     def __len__(self) -> int:
-        return len(self._spool) - len(self._deleted & self._kept)
+        return len(self._spool) - len(self._recreated())
 
     def __iter__(self) -> Iterator[Draft]:
-        recreated = self._deleted & self._kept
+        recreated = self._recreated()
         entity: str
         values: tuple[Any, ...]
         for entity, values in self._spool:
             draft = Draft(self._plans[entity], *values)
             if draft.operation != "delete" or (entity, draft.id) not in recreated:
                 yield draft
+
+    def _recreated(self) -> set[tuple[str, str]]:
+        """Give what is deleted and brought again; the spool is read for it, so that only deletes stand in memory."""
+        if self._left_out is None:
+            deleted = self._deleted
+            kept = ((entity, values[0]) for entity, values in self._spool if values[1] != "delete")
+            self._left_out = {each for each in kept if each in deleted} if deleted else set()
+        return self._left_out

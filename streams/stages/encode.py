@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,6 +20,7 @@ from streams.stages.publish import Draft
 _MIRROR = {MIRROR_TABLE, MIRROR_ROW}
 #: A part of a transaction message holds at most this many bytes of records, or one record.
 PART_BYTES = 4 * 1024 * 1024
+_READ_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,24 @@ class Moment:
 
 @dataclass(slots=True)
 class Message:
-    """The content of canonical.transactions.v1 for one lane offset."""
+    """The content of canonical.transactions.v1 for one lane offset; `sizes`: how many records each part has."""
 
     records: Spool[dict[str, Any]]
+    sizes: list[int] = field(default_factory=lambda: [0])
     withheld: list[dict[str, str]] = field(default_factory=list)
     fill: dict[str, Any] | None = None
     only_bindings: list[str] = field(default_factory=list)
+    _part_bytes: int = 0
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Add a record, and cut the parts by content."""
+        self.records.append(record)
+        weight = len(record["value"]) + len(record["key"])
+        if self.sizes[-1] and self._part_bytes + weight > PART_BYTES:
+            self.sizes.append(0)
+            self._part_bytes = 0
+        self.sizes[-1] += 1
+        self._part_bytes += weight
 
 
 def entity_record(draft: Draft, moment: Moment, index: int, count: int) -> dict[str, Any]:
@@ -116,42 +129,32 @@ def entity_outputs(message: Message, moment: Moment) -> Iterator[Output]:
 
 def transaction_outputs(
     message: Message, moment: Moment, in_force: InForce, partition: int
-) -> Iterator[Output]:
-    """Give the parts of the transaction message, cut by content, so that a repeat is cut the same."""
+) -> Iterator[Output | None]:
+    """Give the parts of the transaction message, cut by content, so that a repeat is cut the same. None is a pause."""
     writer = in_force.transactions
-    sizes = _cut(message.records)
     remaining = iter(message.records)
-    for number, size in enumerate(sizes, start=1):
-        records = list(islice(remaining, size))
+    for number, size in enumerate(message.sizes, start=1):
+        records: list[dict[str, Any]] = []
+        while len(records) < size:
+            if records:
+                yield None
+            records += islice(remaining, min(_READ_AT_ONCE, size - len(records)))
         value = {
             "source": moment.source,
             "lane_offset": moment.lane_offset,
             "part": number,
-            "parts": len(sizes),
+            "parts": len(message.sizes),
             "kind": moment.kind,
             "transaction": moment.transaction,
             "committed_at": moment.committed_at,
             "only_bindings": message.only_bindings,
             "fill": message.fill,
-            "withheld": message.withheld if number == len(sizes) else [],
+            "withheld": message.withheld if number == len(message.sizes) else [],
             "records": records,
         }
         encoded = writer.encode(value)
         captured = moment.record.timestamp
         yield Output(writer.topic, moment.source.encode(), encoded, (), partition, captured)
-
-
-def _cut(records: Iterable[dict[str, Any]]) -> list[int]:
-    """Give the number of records of each part."""
-    sizes, total = [0], 0
-    for record in records:
-        weight = len(record["value"]) + len(record["key"])
-        if sizes[-1] and total + weight > PART_BYTES:
-            sizes.append(0)
-            total = 0
-        sizes[-1] += 1
-        total += weight
-    return sizes
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,7 @@ def identify(touched: Touched, source: str, store: Store) -> Identity:
     now = None if root is None else f"{source}:{aggregates.natural_key(plan, root)}"
     before = now
     if touched.root_touched:
-        row = touched.before
-        known = row is not None and aggregates.in_scope(plan, row)
-        before = (
-            f"{source}:{aggregates.natural_key(plan, row)}" if known and row is not None else None
-        )
+        before = None if touched.before is None else f"{source}:{touched.before}"
     if before is not None and before != now:
         store.put(_index_key(plan, before), None)
     if now is not None and touched.root_touched:

@@ -22,6 +22,14 @@ LANE: dict[str, Any] = {
 }
 
 
+KAFKA: dict[str, Any] = {
+    "waiting": None,
+    "waiting_seconds": 0.0,
+    "waits": 3,
+    "silence_seconds": 0.4,
+}
+
+
 @pytest.mark.parametrize(
     ("age", "lane", "expected"),
     [
@@ -35,19 +43,25 @@ LANE: dict[str, Any] = {
 def test_health_tells_what_the_process_is_doing(
     age: float, lane: dict[str, Any], expected: tuple[int, str]
 ) -> None:
-    code, body = health.health(age, {"erp": LANE | lane})
+    code, body = health.health(age, {"erp": LANE | lane}, KAFKA)
     assert (code, body["state"]) == expected
 
 
 def test_a_worker_without_lanes_is_well() -> None:
-    assert health.health(0.0, {})[0] == 200
+    assert health.health(0.0, {}, KAFKA)[0] == 200
+
+
+def test_health_says_what_is_waited_for() -> None:
+    why = "canonical.order.v1: timed out"
+    code, body = health.health(0.1, {"erp": LANE}, KAFKA | {"waiting": why})
+    assert (code, body["state"], body["kafka"]["waiting"]) == (503, "waiting", why)
 
 
 def test_metrics_and_health_are_answered_over_http() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    health.serve(f"127.0.0.1:{port}", lambda: 0.1, lambda: {"erp": LANE})
+    health.serve(f"127.0.0.1:{port}", lambda: 0.1, lambda: {"erp": LANE}, lambda: KAFKA)
 
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
@@ -58,4 +72,6 @@ def test_metrics_and_health_are_answered_over_http() -> None:
     assert 'tongbu_lane_withheld{source="erp"} 2.0' in text
     assert 'tongbu_lane_stopped{source="erp"} 0.0' in text
     assert 'tongbu_lane_quarantined_changes{source="erp",table="public.head"} 3.0' in text
+    assert "tongbu_kafka_waits_total 3.0" in text
+    assert "tongbu_kafka_silence_seconds 0.4" in text
     assert state == "idle"

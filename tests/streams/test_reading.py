@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -46,6 +46,7 @@ class Client:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.assigned: list[Any] = []
         self.closed = False
+        self.paused: set[TP] = set()
         self._piece: list[Message] = []
 
     def assign(self, places: list[Any]) -> None:
@@ -62,6 +63,12 @@ class Client:
 
     def get_watermark_offsets(self, place: Any, *, cached: bool) -> tuple[int, int]:
         return (0, 77) if place.topic == ERP.topic else (-1001, -1001)
+
+    def pause(self, places: list[Any]) -> None:
+        self.paused |= {TP(each.topic, each.partition) for each in places}
+
+    def resume(self, places: list[Any]) -> None:
+        self.paused -= {TP(each.topic, each.partition) for each in places}
 
     def close(self) -> None:
         self.closed = True
@@ -202,3 +209,21 @@ def test_who_waits_for_a_batch_when_the_reading_stops_gets_none_at_once() -> Non
 
     Client.pieces = []
     assert run(stop()) is None
+
+
+def test_a_partition_that_is_full_is_paused_until_it_takes_more() -> None:
+    async def scene() -> None:
+        full = {ERP}
+        found = Reading("", {ERP: 5, OA: 0}, lambda: full)
+        client: Any = found._consumer
+        await until(lambda: client.paused == {ERP})
+        full = {OA}
+        await until(lambda: client.paused == {OA})
+        await found.stop()
+
+    async def until(true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not true():
+                await asyncio.sleep(0.001)
+
+    asyncio.run(scene())

@@ -72,6 +72,8 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (driver.AIOKafkaConsumerThread.call_thread, ["self", "fun", "args", "kwargs"], True),
         (TableManager.on_start, ["self"], True),
         (TableManager._update_channels, ["self"], True),
+        (GroupCoordinator._do_heartbeat, ["self"], True),
+        (GroupCoordinator.request_rejoin, ["self"], False),
         (Event.__init__, ["self", "app", "key", "value", "headers", "message"], False),
     ],
     ids=lambda each: getattr(each, "__qualname__", ""),
@@ -94,7 +96,10 @@ def test_a_hook_is_there_with_the_signature_that_is_overridden_or_called(
     ids=lambda each: each.__name__,
 )
 def test_every_override_overrides_something(ours: type, theirs: type) -> None:
-    added = {"rest", "owner", "bootstrap", "reading", "_stop_reading"}
+    added = {
+        "rest", "owner", "bootstrap", "reading", "_stop_reading",
+        "heard", "silence", "rejoin", "_listen",
+    }  # fmt: skip
     methods = {name for name in vars(ours) if not name.startswith("__")} - added
     assert methods
     assert {name for name in methods if not hasattr(theirs, name)} == set()
@@ -113,6 +118,7 @@ def test_every_override_overrides_something(ours: type, theirs: type) -> None:
         (base.Consumer.verify_all_partitions_active, "self.verify_event_path(now, tp)"),
         (base.ThreadDelegateConsumer.__init__, "self._new_consumer_thread()"),
         (GroupCoordinator._heartbeat_routine, "self._subscription.fetcher_idle_time"),
+        (GroupCoordinator._heartbeat_routine, "success = await self._do_heartbeat()"),
         (Fetcher._get_actions_per_node, "tp_state.paused"),
     ],
     ids=lambda each: getattr(each, "__qualname__", each),
@@ -207,6 +213,9 @@ class Owner:
     def position(self, tp: TP) -> int | None:
         return self.positions.get(tp)
 
+    def full(self) -> set[TP]:
+        return set()
+
 
 class Thread:
     """Stands for the thread of the group's member."""
@@ -223,7 +232,7 @@ class Thread:
 class Reads:
     """Stands for a reading."""
 
-    def __init__(self, bootstrap: str, starts: dict[TP, int]) -> None:
+    def __init__(self, bootstrap: str, starts: dict[TP, int], full: Any) -> None:
         self.starts, self.stopped = starts, False
 
     async def stop(self) -> None:
@@ -305,7 +314,7 @@ def test_a_revoked_partition_is_drained_then_committed_then_closed(
             owner.calls.append("revoked")
 
         found.commit = commit
-        reading = found.reading = Reads("", {})
+        reading = found.reading = Reads("", {}, set)
         monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", stock)
         await found.on_partitions_revoked({LANE})
         assert reading.stopped
@@ -324,7 +333,10 @@ def test_a_member_that_fetches_nothing_is_never_idle_so_it_does_not_leave_the_gr
     async def start() -> SubscriptionState:
         thread = transport._GroupThread.__new__(transport._GroupThread)
         subscription = SubscriptionState()
-        thread._ensure_consumer = lambda: SimpleNamespace(_subscription=subscription)
+        thread.consumer = SimpleNamespace()
+        coordinator = SimpleNamespace(_do_heartbeat=None)
+        client = SimpleNamespace(_subscription=subscription, _coordinator=coordinator)
+        thread._ensure_consumer = lambda: client
         with pytest.MonkeyPatch.context() as patch:
 
             async def stock(self: Any) -> None:
@@ -336,3 +348,25 @@ def test_a_member_that_fetches_nothing_is_never_idle_so_it_does_not_leave_the_gr
         return subscription
 
     assert asyncio.run(start()).fetcher_idle_time == 0
+
+
+def test_only_a_heartbeat_that_the_group_answers_ends_its_silence() -> None:
+    async def beat() -> list[bool]:
+        thread = transport._GroupThread.__new__(transport._GroupThread)
+        thread.consumer = SimpleNamespace(heard=0.0)
+        answers = [False, True]
+
+        async def heartbeat() -> bool:
+            return answers.pop(0)
+
+        coordinator = SimpleNamespace(_do_heartbeat=heartbeat)
+        thread._ensure_consumer = lambda: SimpleNamespace(_coordinator=coordinator)
+        thread._listen()
+        heard = []
+        for _ in range(2):
+            thread.consumer.heard = 0.0
+            await coordinator._do_heartbeat()
+            heard.append(thread.consumer.heard > 0)
+        return heard
+
+    assert asyncio.run(beat()) == [False, True]

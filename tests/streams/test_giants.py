@@ -1,0 +1,76 @@
+"""Giant transactions: other lanes of the worker go on beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from lanes import head
+from offline import OTHER, PLACE, World
+
+from streams import flight, processor
+
+
+def test_another_lane_goes_on_while_a_giant_is_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "_FIRST_SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(processor, "_SLICE_SECONDS", 0.0)
+
+    async def scene() -> None:
+        world = World(tmp_path)
+        owner, sent = world.processor, world.sent
+        owner.open({PLACE, OTHER}, {})
+        await world.read(PLACE)
+        world.logs[PLACE].transaction(*(("c", "head", head(number)) for number in range(1_000)))
+        await world.read(PLACE)
+        assert not sent.outputs, "the giant is under way"
+
+        world.logs[OTHER].transaction(("c", "head", head(1)))
+        await world.read(OTHER)
+        while len(sent.outputs) < 2:
+            await asyncio.sleep(0)
+        assert [each.topic for each in sent.outputs] == [
+            "canonical.transactions.v1",
+            "canonical.order.v1",
+        ], "those of the other lane: the giant has none yet"
+
+        while owner.lanes[PLACE].task is not None:
+            await asyncio.sleep(0)
+        assert len(sent.outputs) == 2 + 1 + 1_000
+        sent.answer(None)
+        await owner.drain()
+        assert owner.position(PLACE) == len(world.logs[PLACE].records)
+        await owner.release()
+
+    asyncio.run(scene())
+
+
+def test_batches_behind_a_giant_wait_in_their_order_and_no_more_than_some_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "_FIRST_SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(flight, "MAX_INBOX", 4)
+
+    async def scene() -> None:
+        world = World(tmp_path)
+        owner, sent, log = world.processor, world.sent, world.logs[PLACE]
+        owner.open({PLACE}, {})
+        log.transaction(*(("c", "head", head(number)) for number in range(500)))
+        await world.read()
+        for number in (1000, 1001):
+            assert owner.full() == set() or number == 1001
+            log.transaction(("c", "head", head(number)))
+            start = len(log.records) - 3
+            await owner.process(PLACE, world.records(PLACE, start))
+        assert owner.full() == {PLACE}
+        while owner.lanes[PLACE].task is not None:
+            await asyncio.sleep(0)
+        assert owner.full() == set()
+        keys = [each.key for each in sent.outputs if each.topic == "canonical.order.v1"]
+        assert keys[-2:] == [b"erp:SO1000", b"erp:SO1001"]
+        sent.answer(None)
+        await owner.release()
+
+    asyncio.run(scene())
