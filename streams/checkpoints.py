@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from rocksdict import Checkpoint
 
-from streams.state import State
+from streams.state import LANE, State, peek
 
 _DIGITS = 20
 
@@ -32,7 +33,7 @@ class Checkpoints:
         self._folder.mkdir(parents=True, exist_ok=True)
         linked = state.folder.with_name(f"{state.folder.name}.checkpoint")
         fresh = self._folder / f"{state.folder.parent.parent.parent.name}.new"
-        final = self._folder / f"{position:0{_DIGITS}d}"
+        final = self._place(position)
         for left in (linked, fresh):
             shutil.rmtree(left, ignore_errors=True)
         Checkpoint(state.database).create_checkpoint(str(linked))
@@ -48,15 +49,21 @@ class Checkpoints:
         """Give the positions of the checkpoints, oldest first."""
         return [int(each.name) for each in self._all()]
 
-    def restore(self, folder: Path) -> int:
-        """Put the latest checkpoint in place of a state that is not open; give its position."""
-        latest = self._all()[-1]
+    def lane(self, position: int) -> dict[str, Any] | None:
+        """Give what a checkpoint says of the lane that it is of (source, epoch, topic_id); None where it says nothing."""
+        found: dict[str, Any] | None = peek(self._place(position), LANE)
+        return found
+
+    def restore(self, position: int, folder: Path) -> None:
+        """Put a checkpoint in place of a state that is not open."""
         fresh = folder.with_name(f"{folder.name}.restored")
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(latest, fresh)
+        shutil.copytree(self._place(position), fresh)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
-        return int(latest.name)
+
+    def _place(self, position: int) -> Path:
+        return self._folder / f"{position:0{_DIGITS}d}"
 
     def _all(self) -> list[Path]:
         if not self._folder.exists():

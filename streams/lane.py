@@ -39,12 +39,12 @@ from streams.stages.encode import (
     entity_outputs,
     transaction_outputs,
 )
-from streams.state import State
+from streams.state import LANE, State
 from streams.waiting import Waiting
 from streams.withheld import WITHHELD
 
 _INCARNATION = control.KEY_PREFIX + b"incarnation"
-_LANE, _DECLARATIONS, _CAPTURED = b"sys\0lane", b"sys\0declarations", b"sys\0captured"
+_DECLARATIONS, _CAPTURED = b"sys\0declarations", b"sys\0captured"
 
 
 @dataclass(slots=True)
@@ -80,10 +80,15 @@ class Lane:
         self.waiting = Waiting(state)
         self.quarantine = Quarantine(state, self.held)
         self.republishing = Republishing(source, state)
-        stored = state.get(_LANE)
-        if stored is not None:
-            self._check_topic(control.Lane(**stored))
-        self._compile()
+        #: Why it can't go on from its state.
+        self.unfit: str | None = None
+        stored = state.get(LANE)
+        try:
+            if stored is not None:
+                self._check_topic(control.Lane(**stored))
+            self._compile()
+        except LaneStopped as error:
+            self.unfit = str(error)
 
     @property
     def published(self) -> bool:
@@ -254,7 +259,7 @@ class Lane:
             raise LaneStopped(f"lane {self.source}: epoch {lane.epoch} is below {self.epoch}")
         self._check_topic(lane)
         self.state.put(
-            _LANE, {"source": lane.source, "epoch": lane.epoch, "topic_id": lane.topic_id}
+            LANE, {"source": lane.source, "epoch": lane.epoch, "topic_id": lane.topic_id}
         )
 
     def _check_topic(self, lane: control.Lane) -> None:

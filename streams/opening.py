@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.declarations import Source
-from schemas.errors import TongbuError
 from streams.checkpoints import Checkpoints
 from streams.flight import OwnedLane
 from streams.lane import Lane
@@ -44,16 +43,15 @@ class Opener:
         """Open a lane; below `committed` its outputs were delivered before. It is stopped where records are gone."""
         topic = self._topic(place)
         source = topic.removeprefix("cdc.")
-        state = self._state(topic)
-        start = state.position or 0
         topic_id = None if self._settings.tongbu_replay else self._topic_id(place[0])
-        try:
-            lane = Lane(source, self._sources[source].partition, state, self._seal, topic_id)
-        except TongbuError:
-            state.close()
-            raise
+        state = self._state(topic, topic_id)
+        start = state.position or 0
+        lane = Lane(source, self._sources[source].partition, state, self._seal, topic_id)
         owned = OwnedLane(lane, state, mute_below=committed, next=start)
         log.info("lane opened", source=source, start=start, committed=committed)
+        if lane.unfit is not None:
+            owned.stop(lane.unfit)
+            return owned
         first = self.first_offset(place)
         if first > start:
             owned.stop(
@@ -101,15 +99,30 @@ class Opener:
     def _topic(self, place: Place) -> str:
         return place[0].removeprefix(self._settings.tongbu_namespace)
 
-    def _state(self, topic: str) -> State:
-        """Open the state of a lane: the one on this disk, or the latest checkpoint where that is further."""
+    def _state(self, topic: str, topic_id: str | None) -> State:
+        """Open the state of a lane: the one on this disk, or the latest of its checkpoints where that is further."""
         folder = self._settings.state_folder / topic
         state = State(folder)
         kept = self.checkpoints((topic, 0))
-        positions = kept.positions()
-        if not positions or (state.position or 0) >= positions[-1]:
-            return state
-        state.close()
-        position = kept.restore(folder)
-        log.info("state restored from a checkpoint", topic=topic, position=position)
-        return State(folder)
+        for position in reversed(kept.positions()):
+            if (state.position or 0) >= position:
+                break
+            lane = kept.lane(position)
+            if lane is not None and topic_id is not None and not _is_of(lane, topic, topic_id):
+                log.warning(
+                    "checkpoint refused: it is of another lane or topic, and its folder is no place for it",
+                    checkpoint=f"{topic}/{position}",
+                    source=lane["source"],
+                    topic_id=lane["topic_id"],
+                    wanted=topic_id,
+                )
+                continue
+            state.close()
+            kept.restore(position, folder)
+            log.info("state restored from a checkpoint", topic=topic, position=position)
+            return State(folder)
+        return state
+
+
+def _is_of(lane: dict[str, Any], topic: str, topic_id: str) -> bool:
+    return f"cdc.{lane['source']}" == topic and lane["topic_id"] == topic_id

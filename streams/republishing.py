@@ -13,6 +13,8 @@ from streams.stages.image import Store
 
 _QUEUE, _PUBLISHED, _FILL = b"sys\0queue", b"sys\0published", b"fil\0"
 _DONE = "\x00done"
+#: Fills that are done are known for so many more: a chunk of theirs that was asked for twice must not begin them anew.
+_FINISHED, FINISHED_KEPT = b"sys\0finished-fills", 100
 _SNAPSHOT = "snapshot-"
 
 
@@ -39,6 +41,8 @@ class Republishing:
     def published(self, chunk: Republish, to: str, *, last: bool) -> Iterator[Output]:
         """Ask for what follows a chunk that came as far as the id `to`."""
         self._store.put(_place(chunk), _DONE if last else to)
+        if last:
+            self._finish(_place(chunk))
         if not last:
             yield self._append(msgspec.structs.replace(chunk, after=to))
         elif chunk.fill.startswith(_SNAPSHOT):
@@ -47,6 +51,16 @@ class Republishing:
     def again(self, entity: str, fill: str) -> Output:
         """Ask for the first chunk of an entity, for everybody."""
         return self._append(Republish(source=self._source, entity=entity, fill=fill))
+
+    def _finish(self, place: bytes) -> None:
+        """Forget the fill that was done first where there are too many."""
+        finished = self._store.get(_FINISHED)
+        if finished is None:
+            finished = [known for known, to in self._store.iterate(_FILL) if to == _DONE]
+        finished = [*(known for known in finished if known != place), place]
+        for known in finished[:-FINISHED_KEPT]:
+            self._store.put(known, None)
+        self._store.put(_FINISHED, finished[-FINISHED_KEPT:])
 
     def _next_in_queue(self) -> Iterator[Output]:
         queue = self._store.get(_QUEUE)

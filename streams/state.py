@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rocksdict import Options, Rdict, WriteBatch
+from rocksdict import AccessType, Options, Rdict, WriteBatch
 
 from streams.spool import Spool
 
@@ -24,6 +24,8 @@ _pack = msgspec.msgpack.Encoder(decimal_format="string").encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 _POSITION = b"sys\0position"
+#: Whose state it is: source, epoch and topic id of the lane.
+LANE = b"sys\0lane"
 _MISSING: Any = object()
 
 #: A batch with more writes than this is set down on disk before its outputs are delivered.
@@ -50,6 +52,16 @@ class Writes:
     values: dict[bytes, Any] = field(default_factory=dict)
     dropped: list[bytes] = field(default_factory=list)
     set_down: bool = False
+
+
+def peek(folder: Path, key: bytes) -> Any:
+    """Give a value of a state that nobody has open, or None, and change nothing."""
+    database = Rdict(str(folder), Options(raw_mode=True), access_type=AccessType.read_only())
+    try:
+        stored = database.get(key)
+    finally:
+        database.close()
+    return _unpack(stored) if stored else None
 
 
 class State:

@@ -22,7 +22,7 @@ def test_another_lane_goes_on_while_a_giant_is_worked_on(
         world = World(tmp_path)
         owner, sent = world.processor, world.sent
         owner.open({PLACE, OTHER}, {})
-        await world.read(PLACE)
+        await world.finish(PLACE)
         world.logs[PLACE].transaction(*(("c", "head", head(number)) for number in range(1_000)))
         await world.read(PLACE)
         assert not sent.outputs, "the giant is under way"

@@ -12,7 +12,7 @@ import pytest
 from lanes import MAPPING, PLACEHOLDER, Log, Reader, declarations, head, line
 
 from schemas import control, lane_offset
-from streams import spool, state
+from streams import republishing, spool, state
 from streams.errors import LaneStopped
 from streams.stages import encode
 
@@ -410,6 +410,22 @@ def test_ids_that_are_named_are_published_again_alone(reader: Reader) -> None:
     (message,) = reader.messages(outputs)
     assert [record["key"] for record in message["records"]] == ["erp:SO3", "erp:SO1"]
     assert message["fill"] is None
+
+
+def test_of_finished_fills_only_the_last_are_kept_in_the_state(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(republishing, "FINISHED_KEPT", 3)
+    log = Log().start()
+    log.transaction(("c", "head", head()))
+    for number in range(8):
+        log.control(control.Republish(source="erp", entity="order", fill=f"f{number}", limit=5))
+    assert len(reader.messages(reader.run(log))) == 1 + 8
+
+    fills = [key for key, _ in reader.state.iterate(b"fil\0")]
+    assert fills == [b"fil\0f5", b"fil\0f6", b"fil\0f7"]
+    log.control(control.Republish(source="erp", entity="order", fill="f7", limit=5))
+    assert not reader.messages(reader.run(log)), "asked for twice"
 
 
 def test_a_giant_is_cut_into_parts_that_are_the_same_as_from_memory(

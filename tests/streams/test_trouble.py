@@ -31,7 +31,7 @@ def test_an_output_that_kafka_does_not_take_is_made_again_and_the_process_goes_o
         processor, sent = world.processor, world.sent
         processor.open({PLACE}, {})
         world.logs[PLACE].transaction(("c", "head", head(1)))
-        await world.read()
+        await world.finish()
         first = list(sent.outputs)
         sent.answer("timed out")
         processor._land()
@@ -39,12 +39,12 @@ def test_an_output_that_kafka_does_not_take_is_made_again_and_the_process_goes_o
         await asyncio.wait_for(world.asked.wait(), 10)
         assert processor.kafka()["waiting"] == "canonical.order.v1: timed out"
         assert processor.lanes[PLACE].state.position is None, "nothing of it is on disk"
-        await world.read()
+        await world.finish()
         assert sent.outputs == first, "nothing is made before the group has given the lanes"
 
         await processor.release()
         processor.open({PLACE}, {})
-        await world.read()
+        await world.finish()
         assert sent.outputs[len(first) :] == first, "byte for byte the same"
         sent.answer(None)
         processor._land()
