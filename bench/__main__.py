@@ -105,6 +105,42 @@ def capture(
 
 
 @app.command()
+def lanes(
+    what: Annotated[str, typer.Argument(help="giant, republish, restart or state.")],
+    rows: Annotated[
+        int | None, typer.Option(min=1000, help="Default: 200,000 for a giant, else 1,000,000.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=1, help="Live transactions per second.")] = 50.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Of live traffic alone.")] = 20.0,
+    instance: Annotated[str, typer.Option(help="The instance to run on.")] = "lanes",
+) -> None:
+    """
+    Measure what lanes bear beside live traffic: a giant transaction, a republish, restarts; or a large state.
+
+    Examples: python -m bench lanes giant; python -m bench lanes republish --rows 100000
+    """
+    from rich.console import Console
+
+    from bench.lanes import run, state
+    from tongbu.instance import Instance, run_folder
+    from tongbu.reports import write_report
+
+    if what not in (*run.MEASUREMENTS, "state"):
+        raise TongbuError(
+            f"nothing is called {what}", f"Say {', '.join(run.MEASUREMENTS)} or state."
+        )
+    console = Console(stderr=True)
+    rows = rows or (200_000 if what == "giant" else 1_000_000)
+    if what == "state":
+        figures = state.measure(rows, console.print)
+    else:
+        plan = run.Plan(rows, rate, seconds)
+        figures = run.perform(what, plan, Instance.load(instance), console)
+    write_report(run_folder() / f"reports/lanes-{what}.json", figures)
+    typer.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
+
+
+@app.command()
 def scaling() -> None:
     """Measure the processor alone with 10 x the rows in state, 10 x the columns, 10 x the mapped tables; needs no service."""
     from bench.scaling import CASES, run
