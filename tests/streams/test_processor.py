@@ -41,6 +41,8 @@ class Namespace:
             "TONGBU_DATA": str(folder / "data"),
             "TONGBU_SESSION_SECONDS": "6",
         }
+        #: What the process logs.
+        self.told = folder / "log"
         self.reader = Reader(folder)
         (folder / "data").mkdir()
         (folder / "data" / "dead-letter.key").write_bytes((folder / "key").read_bytes())
@@ -88,7 +90,8 @@ class Namespace:
 
     def start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tongbu.cli", "run", "processor", "main"]
-        return subprocess.Popen(command, env=self.environment, stderr=subprocess.DEVNULL)
+        with self.told.open("ab") as log:
+            return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
 
     def read(self, topic: str) -> list[tuple[bytes, bytes | None]]:
         consumer = Consumer(
@@ -111,7 +114,8 @@ class Namespace:
             if any(value == last for _, value in self.read("canonical.transactions.v1")):
                 return
             time.sleep(0.3)
-        pytest.fail(f"the last transaction is not out after {seconds} s")
+        told = self.told.read_text(errors="replace")[-3000:]
+        pytest.fail(f"the last transaction is not out after {seconds} s: {told}")
 
     def close(self) -> None:
         self.admin.delete_topics([self.prefix + name for name in ("cdc.erp", "cdc.oa", *OUTPUTS)])
@@ -124,11 +128,16 @@ def namespace(stack: dict[str, str], tmp_path: Path) -> Iterator[Namespace]:
     opened.close()
 
 
+#: Stands in rows, in those that can't be mapped, too.
+PERSONAL = "Li Lei, 13800001111"
+
+
 def business(log: Log, start: int, count: int) -> None:
     for number in range(start, start + count):
         amount = "NaN" if number % 17 == 0 else "1.5000"
         log.transaction(
-            ("c", "head", head(number)), ("c", "line", line(number, number, amount=amount))
+            ("c", "head", head(number, note=PERSONAL)),
+            ("c", "line", line(number, number, amount=amount)),
         )
         if number % 5 == 0:
             log.transaction(("u", "head", head(number, state=1)))
@@ -172,6 +181,7 @@ def test_a_lost_state_is_rebuilt_from_the_log_without_repeating_what_was_deliver
     namespace: Namespace,
 ) -> None:
     process = namespace.start()
+    namespace.log.add(f"no JSON: {PERSONAL}".encode(), b"key")
     business(namespace.log, 1, 50)
     namespace.write()
     first = [
@@ -198,3 +208,6 @@ def test_a_lost_state_is_rebuilt_from_the_log_without_repeating_what_was_deliver
 
     values = [value for _, value in namespace.read("canonical.transactions.v1")]
     assert values == [each.value for each in first + then]
+    told = namespace.told.read_text(errors="replace")
+    assert "lane opened" in told
+    assert PERSONAL not in told, "dead letters are sealed, logs are not"
