@@ -222,8 +222,12 @@ class Processor:
             self._rejoining = asyncio.create_task(self._rejoin(self.trouble.begin(why)))
 
     async def _rejoin(self, pause: float) -> None:
-        await asyncio.sleep(pause)
-        await self.rejoin()
+        """Ask for lanes anew, and again every session, until those that were given up are released."""
+        given_up = self.lanes
+        while self.lanes is given_up:
+            await asyncio.sleep(pause)
+            await self.rejoin()
+            pause = self.settings.tongbu_session_seconds
 
     def _check_fresh(self) -> None:
         """End the process where it was frozen for longer than its session: another worker may own the lanes."""
