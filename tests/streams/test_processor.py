@@ -48,8 +48,12 @@ class Namespace:
         (folder / "data" / "dead-letter.key").write_bytes((folder / "key").read_bytes())
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
         wanted = {"cdc.erp": 1, "cdc.oa": 1, **OUTPUTS}
+        keep = {
+            "retention.ms": "-1"
+        }  # the records' times are long ago, and the broker sweeps at any moment
         topics = [
-            NewTopic(self.prefix + name, partitions, 1) for name, partitions in wanted.items()
+            NewTopic(self.prefix + name, partitions, 1, config=keep)
+            for name, partitions in wanted.items()
         ]
         for future in self.admin.create_topics(topics).values():
             future.result(20)
