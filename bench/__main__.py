@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -179,6 +180,41 @@ def processor(
         raise TongbuError(f"nothing is called {only}", "Say plain or capture.")
     write_report(run_folder() / "reports/processor.json", report)
     typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+
+
+@app.command()
+def sink(
+    rounds: Annotated[int, typer.Option(min=1, help="Measured rounds, after one to warm up.")] = 3,
+    rows: Annotated[int, typer.Option(min=1000, help="Rows captured and applied.")] = 60_000,
+    rate: Annotated[float, typer.Option(min=1, help="Messages per second, for latency.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each load.")] = 8.0,
+    only: Annotated[str, typer.Option(help="Only `throughput` or `latency`.")] = "",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the services up.")] = False,
+    instance: Annotated[str, typer.Option(help="The instance to run on.")] = "sinks",
+) -> None:
+    """
+    Measure the sink writer alone: rows/s beside capture alone, and append to commit beside a bare consumer.
+
+    Example: python -m bench sink --rounds 3
+    """
+    from rich.console import Console
+
+    from bench.alone.sinks import Plan, compare
+    from tongbu.instance import run_folder
+    from tongbu.reports import write_report
+
+    plan = Plan(rounds, rows, rate, seconds, only)
+    report = compare(instance, plan, Console(stderr=True), keep=keep)
+    write_report(run_folder() / "reports/sink.json", report)
+    typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+
+
+@app.command(hidden=True)
+def floor(topic: str, file: Path) -> None:
+    """Run the bare consumer that `sink` compares with."""
+    from bench.alone.floor import run as run_floor
+
+    run_floor(topic, file)
 
 
 @app.command(hidden=True)

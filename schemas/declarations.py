@@ -121,6 +121,7 @@ class EntityBinding(Strict):
 
     `references` makes foreign keys: field (`lines.product_id` for a child's) -> entity of the same binding.
     `columns` renames: column as it would be called (`gross_amount`) -> column as an existing table calls it.
+    `where` routes: field (`gross.currency` for an inner one) -> the values, as text, of which the target has records.
     """
 
     major: int = Field(default=1, ge=1)
@@ -129,10 +130,15 @@ class EntityBinding(Strict):
     children: dict[str, ChildTable] = {}
     references: dict[str, str] = {}
     columns: dict[str, str] = {}
+    where: dict[str, list[str]] = {}
 
 
 class RelationalBinding(Strict):
-    """Entities into tables of a database."""
+    """
+    Entities into tables of a database.
+
+    `reads: entities` reads each entity's own topic, partition by partition: no transactions, so no references.
+    """
 
     binding: str
     kind: Literal["postgresql", "mariadb", "mysql"]
@@ -140,6 +146,7 @@ class RelationalBinding(Strict):
     schema_: str = Field(default="canonical", alias="schema")
     sources: list[str] = Field(min_length=1)
     entities: dict[str, EntityBinding] = {}
+    reads: Literal["transactions", "entities"] = "transactions"
 
 
 class Mirror(Strict):

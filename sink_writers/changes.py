@@ -32,7 +32,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record with the rows that it makes, by table name; none for a delete."""
+    """A record with the rows that it makes, by table name; none for a delete, or where it is routed elsewhere."""
 
     record: Record
     table: TargetTable
@@ -81,6 +81,8 @@ class Rows:
         if record.operation == "delete":
             return Entry(record, table, {})
         value = self._decode(record)
+        if not table.has(value):
+            return Entry(record, table, {})
         rows = {table.name: [table.row(value)]}
         for child in self._children[table.name]:
             rows[child.name] = mine = []

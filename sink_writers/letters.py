@@ -45,11 +45,15 @@ class Lettered(Protocol):
 class Letters:
     """The letters of one binding."""
 
-    def __init__(self, database: Database, binding: str, roots: list[TargetTable]) -> None:
+    def __init__(
+        self, database: Database, binding: str, roots: list[TargetTable], *, circular: bool = False
+    ) -> None:
+        """Take the tables; where they refer to each other in a circle, letters may wait for each other."""
         self._database = database
         self._binding = binding
         self._roots = {table.name: table for table in roots}
         self._name = database.table("tongbu_set_aside")
+        self._circular = circular
         self._known: dict[Place, dict[Key, int]] = {}
         #: Letter -> what it waits for.
         self._parents: dict[Place, dict[Key, Key]] = {}
@@ -170,6 +174,11 @@ class Letters:
             "where t.id = s.waits_key))"
             for name in self._roots
         )
+        if self._circular:
+            arrived += (
+                f" or exists (select 1 from {self._name} o where o.binding = s.binding "
+                "and o.table_name = s.waits_table and o.record_key = s.waits_key)"
+            )
         cursor.execute(
             f"select table_name, record_key, operation, version, value from {self._name} s "
             f"where binding = %s and partition_no = %s and (s.waits_table is null {arrived}) "

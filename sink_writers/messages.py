@@ -155,6 +155,41 @@ class Assembler:
             )
 
 
+class EntityReader:
+    """Reads the records of an entity's own topic: each is a message by itself, and versions tell what is newer."""
+
+    def __init__(self, topic: str, decoder: Decoder, next_offset: int, lane_offset: int) -> None:
+        self._topic, self._decoder = topic, decoder
+        self.next_offset = next_offset
+        self.lane_offset = lane_offset
+
+    def add(self, raw: Raw) -> Message | None:
+        """Give a record as a message; nothing for a tombstone, which follows a delete."""
+        self.next_offset = raw.offset + 1
+        if not raw.value:
+            return None
+        try:
+            value = self._decoder.decode(raw.value)
+            meta = value["meta"]
+        except TongbuError:
+            raise
+        except Exception as error:
+            raise TongbuError(
+                f"{self._topic}[{raw.partition}] offset {raw.offset}: no record of the entity: {type(error).__name__}",
+                "Only the processor may write to this topic.",
+            ) from error
+        record = Record(self._topic, value["id"], meta["operation"], meta["version"], raw.value)
+        return Message(
+            source=meta["source"],
+            lane_offset=meta["version"],
+            kind="transaction",
+            transaction=meta["transaction"],
+            committed_at=meta["occurred_at"],
+            records=(record,),
+            clock=orjson.loads(raw.headers.get("stage-clock", b"{}")),
+        )
+
+
 def _records(part: dict[str, Any]) -> tuple[Record, ...]:
     return tuple(Record(**record) for record in part["records"])
 

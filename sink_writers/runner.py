@@ -16,6 +16,7 @@ from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from threading import Thread
 from typing import Protocol, TypeVar
 
 import structlog
@@ -25,9 +26,9 @@ from schemas.codec import Decoder
 from schemas.declarations import Binding
 from schemas.errors import ServiceUnavailable, TongbuError
 from schemas.registry import Registry
-from sink_writers import bindings
+from sink_writers import bindings, targets
 from sink_writers.log import TransactionLog
-from sink_writers.messages import Assembler, Message, Raw
+from sink_writers.messages import Assembler, EntityReader, Message, Raw
 from sink_writers.mirrors import Descriptions
 from sink_writers.sink import Place, Position, Sink
 from sink_writers.sinks import make_sink
@@ -43,6 +44,7 @@ _ADVANCE_S = 5.0
 _TEND_S = 2.0
 #: The registry itself is asked again for so long; then the runner waits, and stays in its group.
 _REGISTRY_S = 2.0
+TRANSACTIONS = "canonical.transactions.v1"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 log = structlog.get_logger("sink")
@@ -70,7 +72,7 @@ class Held:
 
     place: Place
     position: Position
-    assembler: Assembler
+    assembler: Assembler | EntityReader
     moved: float
 
     @property
@@ -94,7 +96,9 @@ class Runner:
         decoder: Decoder,
         place: Callable[[int], Place],
         stages: StageLog,
+        assemble: Callable[[Decoder, int, int], Assembler | EntityReader] = Assembler,
     ) -> None:
+        self._assemble = assemble
         self._binding = binding
         self._topics = {
             f"canonical.{name}.v{entity.major}" for name, entity in binding.entities.items()
@@ -143,6 +147,10 @@ class Runner:
                 break
         raise Interrupted
 
+    def check(self, catalog: Catalog) -> None:
+        """Compare the live target with the binding; raise TongbuError for what does not fit, wait for what is missing."""
+        self.persist(partial(targets.check, self._binding, catalog))
+
     def _goes_on(self) -> bool:
         return not self._stopping
 
@@ -166,7 +174,7 @@ class Runner:
     def _hold(self, partition: int) -> Held:
         place = self._place(partition)
         position = self._sink.claim(place)
-        assembler = Assembler(self._decoder, position.next_offset, position.lane_offset)
+        assembler = self._assemble(self._decoder, position.next_offset, position.lane_offset)
         return Held(place, position, assembler, time.monotonic())
 
     def _take(self, partition: int, raws: list[Raw], consumed: int) -> None:
@@ -218,33 +226,74 @@ class Runner:
 def run(name: str, folder: Path = bindings.FOLDER) -> None:
     """Run the sink writer of a binding until SIGTERM or SIGINT; raise TongbuError where a person must act."""
     binding = bindings.load(name, folder)
-    topic = os.environ.get("TONGBU_NAMESPACE", "") + "canonical.transactions.v1"
-    group = os.environ.get("TONGBU_NAMESPACE", "") + f"sink-{name}"
-    decoder = Decoder(Registry(bindings.resolve("${REGISTRY_URL}"), _REGISTRY_S).schema)
-    sink = make_sink(binding, Catalog.load(), decoder)
-    reader = TransactionLog(bindings.resolve("${KAFKA_BOOTSTRAP}"), topic, group)
-    stages = StageLog(Path(bindings.resolve("${TONGBU_DATA}")), name)
-    topic_ids: list[str] = []
+    if getattr(binding, "reads", "") == "entities":
+        work = {
+            f"canonical.{entity}.v{wanted.major}": f"sink-{name}-{entity}"
+            for entity, wanted in binding.entities.items()
+        }
+    else:
+        work = {TRANSACTIONS: f"sink-{name}"}
+    readings = [_Reading(binding, topic, group) for topic, group in work.items()]
 
-    def place(partition: int) -> Place:
-        return Place(name, topic, topic_ids[0], partition)
+    def stop(*_: object) -> None:
+        for each in readings:
+            each.runner.stop()
 
-    runner = Runner(binding, reader, sink, decoder, place, stages)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: runner.stop())
-    try:
-        topic_ids.append(runner.persist(reader.topic_id))
-        reader.subscribe()
-        runner.run()
-    except Interrupted:
-        pass
-    except TongbuError as error:
-        log.error("stopped", binding=name, reason=error.message, remedy=error.remedy)
-        raise
-    finally:
-        reader.close()
-        sink.close()
-        stages.close()
+        signal.signal(number, stop)
+    threads = [Thread(target=each.run, args=(stop,)) for each in readings[1:]]
+    for thread in threads:
+        thread.start()
+    readings[0].run(stop)
+    for thread in threads:
+        thread.join()
+    for each in readings:
+        if each.error is not None:
+            raise each.error
+
+
+class _Reading:
+    """One topic that a binding reads, with a connection to the target of its own."""
+
+    def __init__(self, binding: Binding, topic: str, group: str) -> None:
+        namespace = os.environ.get("TONGBU_NAMESPACE", "")
+        self._name, self._topic = binding.binding, namespace + topic
+        self._catalog = Catalog.load()
+        decoder = Decoder(Registry(bindings.resolve("${REGISTRY_URL}"), _REGISTRY_S).schema)
+        self._sink = make_sink(binding, self._catalog, decoder)
+        self._reader = TransactionLog(
+            bindings.resolve("${KAFKA_BOOTSTRAP}"), self._topic, namespace + group
+        )
+        self._stages = StageLog(Path(bindings.resolve("${TONGBU_DATA}")), self._name)
+        self._topic_id = ""
+        assemble = Assembler if topic == TRANSACTIONS else partial(EntityReader, topic)
+        self.runner = Runner(
+            binding, self._reader, self._sink, decoder, self._place, self._stages, assemble
+        )
+        self.error: BaseException | None = None
+
+    def run(self, stop: Callable[[], None]) -> None:
+        """Work until stopped; what ends it otherwise stands in `error` and stops the others."""
+        try:
+            self.runner.check(self._catalog)
+            self._topic_id = self.runner.persist(self._reader.topic_id)
+            self._reader.subscribe()
+            self.runner.run()
+        except Interrupted:
+            pass
+        except TongbuError as error:
+            log.error("stopped", binding=self._name, reason=error.message, remedy=error.remedy)
+            self.error = error
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._reader.close()
+            self._sink.close()
+            self._stages.close()
+            stop()
+
+    def _place(self, partition: int) -> Place:
+        return Place(self._name, self._topic, self._topic_id, partition)
 
 
 def _pauses() -> Iterator[float]:

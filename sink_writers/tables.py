@@ -63,7 +63,11 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class TargetTable:
-    """A table. `parent` is the table its rows belong to, `array` the field that holds them; both None for a root."""
+    """
+    A table. `parent` is the table its rows belong to, `array` the field that holds them; both None for a root.
+
+    `where` gives, by path in the record, the values (as text) of the records that it has; other records it has not.
+    """
 
     entity: str
     topic: str
@@ -73,6 +77,7 @@ class TargetTable:
     parent: str | None = None
     array: str | None = None
     references: tuple[Reference, ...] = ()
+    where: tuple[tuple[tuple[str, ...], frozenset[str]], ...] = ()
 
     @property
     def to_itself(self) -> tuple[str, ...]:
@@ -91,6 +96,17 @@ class TargetTable:
     @cached_property
     def _nested(self) -> list[tuple[str, tuple[str, ...]]]:
         return [(column.name, column.path) for column in self.columns if len(column.path) > 1]
+
+    def has(self, value: dict[str, Any]) -> bool:
+        """Tell whether a decoded record belongs here."""
+        for path, wanted in self.where:
+            found: Any = value
+            for step in path:
+                found = found.get(step) if isinstance(found, dict) else None
+            text = str(found).lower() if isinstance(found, bool) else str(found)
+            if found is None or text not in wanted:
+                return False
+        return True
 
     def row(self, value: dict[str, Any]) -> dict[str, Any]:
         """Take the columns' values out of a decoded record (or array item); None where a part of a path is missing."""
@@ -118,6 +134,11 @@ def tables(
     for entity, wanted in binding.entities.items():
         schema = _schema(binding, catalog, entity, wanted)
         found[entity] = _EntityTables(binding.binding, schema, wanted, sql_type).all()
+    if binding.reads == "entities" and any(each.references for each in binding.entities.values()):
+        raise TongbuError(
+            f"binding {binding.binding}: a target that reads entity by entity can't have references",
+            "Records of several entities come in no order there: take `references` out, or read transactions.",
+        )
     roots = {entity: made[0].name for entity, made in found.items()}
     for entity, wanted in binding.entities.items():
         found[entity] = _refer(binding.binding, found[entity], wanted.references, roots)
@@ -222,9 +243,27 @@ class _EntityTables:
             self._column(VERSION, ("meta", "version"), "bigint"),
         ]
         root = TargetTable(
-            self._schema.name, self._schema.topic, self._name, tuple(columns), ("id",)
+            self._schema.name,
+            self._schema.topic,
+            self._name,
+            tuple(columns),
+            ("id",),
+            where=tuple(self._where()),
         )
         return [root, *children]
+
+    def _where(self) -> Iterator[tuple[tuple[str, ...], frozenset[str]]]:
+        for path, values in self._wanted.where.items():
+            node: Any = self._schema.schema
+            for step in path.split("."):
+                inner = {each["name"]: each["type"] for each in node.get("fields", ())}
+                if step not in inner:
+                    raise self._error(f"has no field {path} to route by")
+                node = self._resolve(inner[step])
+            unknown = set(values) - set(node.get("symbols", values))
+            if unknown:
+                raise self._error(f"has no value {', '.join(sorted(unknown))} of {path}")
+            yield tuple(path.split(".")), frozenset(values)
 
     def _fields(self) -> list[dict[str, Any]]:
         kept = self._wanted.fields

@@ -78,6 +78,14 @@ def without_table(binding: RelationalBinding, catalog: Catalog) -> list[str]:
     return [table.entity for table in roots if table.name not in live]
 
 
+def check(binding: Binding, catalog: Catalog) -> None:
+    """Raise TongbuError for what does not fit on the live target; what is missing does not count. TryLater as `plan`."""
+    try:
+        plan(binding, catalog)
+    except (psycopg.Error, pymysql.Error) as error:
+        raise dialect(binding).explain(error) from None
+
+
 def existing(binding: RelationalBinding) -> set[str]:
     """Give the tables that a target has."""
     with opened(binding) as (target, cursor):
@@ -203,6 +211,7 @@ def _check(target: Any, connection: Any, there: list[TargetTable]) -> None:
     if not there:
         return
     required, unique = target.required(connection), target.unique_keys(connection)
+    _check_privileges(target, connection, there)
     for table in there:
         ours = {column.name for column in table.columns}
         if left := required.get(table.name, set()) - ours:
@@ -215,6 +224,31 @@ def _check(target: Any, connection: Any, there: list[TargetTable]) -> None:
                 f"{table.name} has no unique key on ({', '.join(table.key)})",
                 f"Run: alter table {target.table(table.name)} add primary key ({', '.join(table.key)})",
             )
+
+
+def _check_privileges(target: Any, connection: Any, there: list[TargetTable]) -> None:
+    """Try every kind of statement on no rows of each table; name all that is not allowed at once."""
+    lacking = []
+    with connection.cursor() as cursor:
+        for table in there:
+            name, key = target.table(table.name), target.column(table.key[0])
+            for kind, statement in (
+                ("select", f"select 1 from {name} where 1 = 0"),
+                ("insert", f"insert into {name} ({key}) select {key} from {name} where 1 = 0"),
+                ("update", f"update {name} set {key} = {key} where 1 = 0"),
+                ("delete", f"delete from {name} where 1 = 0"),
+            ):
+                try:
+                    cursor.execute(statement)
+                except (psycopg.Error, pymysql.Error) as error:
+                    if not target.is_privilege(error):
+                        continue
+                    lacking.append(f"{kind} on {name}")
+    if lacking:
+        raise TongbuError(
+            f"{target.name}: the user may not {', '.join(lacking)}",
+            "Have the owner of the tables grant it.",
+        )
 
 
 def _missing(target: Any, table: TargetTable, live: dict[str, str] | None) -> list[str]:

@@ -65,6 +65,12 @@ def inspect(instance: Instance) -> list[Flow]:
 def _sink(bootstrap: str, binding: Binding) -> Flow:
     name = binding.binding
     behind = _behind(bootstrap, f"sink-{name}", TRANSACTIONS)
+    if isinstance(binding, RelationalBinding) and binding.reads == "entities":
+        each = [
+            _behind(bootstrap, f"sink-{name}-{entity}", f"canonical.{entity}.v{wanted.major}")
+            for entity, wanted in binding.entities.items()
+        ]
+        behind = None if None in each else sum(filter(None, each))
     if not isinstance(binding, RelationalBinding):
         return Flow("sink", name, behind, "running")
     try:

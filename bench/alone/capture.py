@@ -22,7 +22,8 @@ from bench.alone.drain import FROM, TO, drained
 from bench.connect import Connect
 from bench.source import Erp, Orders
 from bench.system import wait
-from schemas.declarations import load_sources
+from schemas.declarations import Binding, load_sources
+from sink_writers import targets
 from tongbu import topics
 from tongbu.deploy import commands as deploy
 from tongbu.deploy.deployment import Deployment
@@ -44,7 +45,7 @@ def compare(
     try:
         with Progress(console) as progress:
             lifecycle.up(instance, progress, with_pipeline=False)
-        stage = _Stage(instance, console.print)
+        stage = Stage(instance, console.print)
         found = [stage.round(rows) for _ in range(rounds + 1)][1:]
     finally:
         if not keep:
@@ -57,6 +58,14 @@ def compare(
     return {**report, "ratio": round(rates["processor"] / rates["capture"], 2)}
 
 
+def _position(cursor: Any, table: str, binding: Binding, partition: int) -> int:
+    cursor.execute(
+        f"select coalesce(max(next_offset), 0) from {table} where binding = %s and partition_no = %s",
+        [binding.binding, partition],
+    )
+    return int(cursor.fetchone()[0])
+
+
 def _median(values: list[Any]) -> Any:
     if isinstance(values[0], dict):
         return {
@@ -65,7 +74,7 @@ def _median(values: list[Any]) -> Any:
     return round(median(values))
 
 
-class _Stage:
+class Stage:
     """The demo's ERP with capture and processor, both stopped."""
 
     def __init__(self, instance: Instance, tell: Callable[[str], None]) -> None:
@@ -73,7 +82,7 @@ class _Stage:
         self._tell, self._folder = tell, instance.folder
         self._bootstrap = environment["KAFKA_BOOTSTRAP"]
         self._partition = load_sources()["erp"].partition
-        self._erp = Erp(environment["ERP_DSN"])
+        self.erp = Erp(environment["ERP_DSN"])
         self._connect = Connect(environment["CONNECT_URL"])
         self._supervisor = Supervisor(instance)
         tell("deploying, and waiting for the snapshot")
@@ -87,10 +96,11 @@ class _Stage:
 
     def round(self, rows: int) -> dict[str, dict[str, Any]]:
         """Write rows, capture them, process them."""
-        orders = self._erp.backlog(rows, 2)
-        return {"capture": self._capture(orders), "processor": self._process(orders)}
+        orders = self.erp.backlog(rows, 2)
+        return {"capture": self.capture(orders), "processor": self.process(orders)}
 
-    def _capture(self, orders: Orders) -> dict[str, Any]:
+    def capture(self, orders: Orders) -> dict[str, Any]:
+        """Have Connect read what was written."""
         start, before = self._end(_LANE), resources.cpu_seconds(self._folder)
         self._connect.resume("erp")
         wanted = start + orders.count * _RECORDS
@@ -100,9 +110,10 @@ class _Stage:
         places = [start + int(orders.count * _RECORDS * share) for share in (FROM, TO)]
         first, last = (self._appended(place) for place in places)
         rate = orders.rows * (TO - FROM) / (last - first)
-        return self._found("capture", rate, spent, orders)
+        return self.found("capture", rate, spent, orders)
 
-    def _process(self, orders: Orders) -> dict[str, Any]:
+    def process(self, orders: Orders) -> dict[str, Any]:
+        """Have the processor read what was captured."""
         done = self._end(_OUTPUT, self._partition)
         before = resources.cpu_seconds(self._folder)
         self._supervisor.start_process("processor")
@@ -112,11 +123,36 @@ class _Stage:
         spent = resources.difference(before, resources.cpu_seconds(self._folder))
         self._stop()
         rate = (last - first) / orders.count * orders.rows / (ended - began)
-        return self._found("processor", rate, spent, orders)
+        return self.found("processor", rate, spent, orders)
 
-    def _found(
+    def apply(self, binding: Binding, orders: Orders, rows: int) -> dict[str, Any]:
+        """Have a sink write what was processed, `rows` of it into its target; it may have been stopped for long."""
+        service = f"sink-{binding.binding}"
+        end = self._end(_OUTPUT, self._partition)
+        with targets.opened(binding) as (target, cursor):
+            read = partial(
+                _position, cursor, target.table("tongbu_position"), binding, self._partition
+            )
+            before = resources.cpu_seconds(self._folder)
+            self._supervisor.start_process(service)
+            begin = end - orders.count
+            (first, began), (last, ended) = drained(read, begin, orders.count, time.monotonic)
+            wait("all is applied", lambda: read() >= end)
+        spent = resources.difference(before, resources.cpu_seconds(self._folder))
+        self._supervisor.rpc.stopProcess(service)
+        rate = (last - first) / orders.count * rows / (ended - began)
+        return self.found(service, rate, spent, orders)
+
+    def processed(self, orders: Orders) -> list[bytes]:
+        """Give the messages that the processor made of orders."""
+        end = self._end(_OUTPUT, self._partition)
+        some = topics.read(self._bootstrap, _OUTPUT, self._partition, end - orders.count, end)
+        return [message.value() for message in some]
+
+    def found(
         self, side: str, rate: float, spent: dict[str, float], orders: Orders
     ) -> dict[str, Any]:
+        """Tell the figures of a side."""
         micros = {
             role: round(used / orders.rows * 1e6, 1) for role, used in spent.items() if used > 0.05
         }

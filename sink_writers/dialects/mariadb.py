@@ -77,6 +77,7 @@ _DATA = {
     ER.CONSTRAINT_FAILED,
     3819,  # MySQL: a CHECK constraint
 }
+_LACKING = {ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR}
 #: Lock wait timeout, deadlock.
 _PASSING = {1205, 1213}
 
@@ -160,6 +161,14 @@ class Mariadb:
                 "and sub_part is null group by table_name, index_name"
             )
             return grouped(cursor.fetchall())
+
+    def column(self, name: str) -> str:
+        """Give the quoted name of a column."""
+        return quote(name)
+
+    def is_privilege(self, error: Exception) -> bool:
+        """Tell whether the user lacks a privilege."""
+        return isinstance(error, pymysql.Error) and _number(error) in _LACKING
 
     def prepare(self, connection: Any) -> list[str]:  # noqa: ARG002 - the same shape as Postgresql
         """Nothing: the database of the DSN must be there."""

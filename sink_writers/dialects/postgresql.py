@@ -132,6 +132,14 @@ class Postgresql:
         )
         return grouped(rows)
 
+    def column(self, name: str) -> str:
+        """Give the quoted name of a column."""
+        return quote(name)
+
+    def is_privilege(self, error: Exception) -> bool:
+        """Tell whether the user lacks a privilege."""
+        return isinstance(error, pg.InsufficientPrivilege)
+
     def prepare(self, connection: Any) -> list[str]:
         """Give what must be there before any table."""
         if connection.execute("select to_regnamespace(%s)", [quote(self.schema)]).fetchone()[0]:

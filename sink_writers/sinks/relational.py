@@ -25,7 +25,7 @@ from sink_writers.messages import Message, Record
 from sink_writers.mirrors import MirrorDialect, Mirrors
 from sink_writers.sink import Move, Place, Position, Refused
 from sink_writers.sql import inside
-from sink_writers.tables import VERSION, TargetTable
+from sink_writers.tables import VERSION, TargetTable, cycle
 
 #: Fences outlive every record that the transactions topic (7 days) can still bring.
 _FENCE_DAYS = 8
@@ -98,7 +98,8 @@ class RelationalSink:
         self._database = database
         self._binding = binding.binding
         self._rows = Rows(database.tables(catalog), decoder)
-        self._letters = Letters(database, binding.binding, self._rows.roots)
+        circular = bool(cycle(self._rows.tables))
+        self._letters = Letters(database, binding.binding, self._rows.roots, circular=circular)
         self._mirrors = Mirrors(database, binding.binding, decoder, self._letters)
         self._swept = time.monotonic()
         #: What was set aside may work now.

@@ -97,6 +97,7 @@ ENTITIES = {
             ("lines", {"type": "array", "items": LINE}),
             ("ext", {"type": "map", "values": "string"}),
         ),
+        entity("receivable", ("sales_order_id", optional("string")), ("due", optional(MONEY))),
     )
 }
 SCHEMA_IDS = {schema.topic: number for number, schema in enumerate(ENTITIES.values(), start=1)}
@@ -147,6 +148,13 @@ class World:
             ],
         }
         return self._record("sales_order", key, version, operation, state | values)
+
+    def receivable(
+        self, key: str, version: int, operation: str = "update", **values: Any
+    ) -> Record:
+        """What is due of an order."""
+        values = {"sales_order_id": None, "due": None} | values
+        return self._record("receivable", key, version, operation, values)
 
     def message(self, *records: Record, source: str = "erp", kind: str = "transaction") -> Message:
         """One message; the records' version is its lane offset."""
@@ -215,6 +223,10 @@ def binding(kind: str, name: str, **options: Any) -> RelationalBinding:
                     "children": {"lines": {"table": f"{prefix}sales_order_line", "key": "line_no"}},
                 },
                 "customer": {"table": f"{prefix}customer"},
+                "receivable": {
+                    "table": f"{prefix}receivable",
+                    "references": {"sales_order_id": "sales_order"},
+                },
                 "org_unit": {
                     "table": f"{prefix}org_unit",
                     "references": {"parent_id": "org_unit"},
@@ -343,7 +355,7 @@ class DatabaseTarget(Target):
         if self.spec.kind == "mysql":
             self.query(f"drop database {self.place.binding}")
             return
-        for name in ("sales_order_line", "sales_order", "customer", "org_unit"):
+        for name in ("receivable", "sales_order_line", "sales_order", "customer", "org_unit"):
             self.query(f"drop table if exists {self.prefix}{name}")
 
 

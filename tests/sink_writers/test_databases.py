@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
+import pymysql
 import pytest
 
+from schemas.errors import TongbuError
 from sink_writers import targets
 from sink_writers.changes import Changes
 from sink_writers.sink import Fenced, Move, Position, TryLater
 from sink_writers.sinks.mariadb import _parents_first
+from tongbu.deploy.captured import mysql_arguments
+
+from .conftest import environment_of
 
 pytestmark = pytest.mark.integration
 
@@ -184,3 +191,119 @@ def test_values_at_their_limits_arrive_exactly(database, world):
     assert (third["gross_amount"], third["gross_currency"]) == (Decimal("0.0000000001"), "长")
     assert [row["since"] for row in database.rows("customer")] == days
     assert database.set_aside() == {}
+
+
+# -- routing, references in a circle, privileges
+
+
+def test_a_record_is_where_its_binding_routes_it_and_leaves_when_that_changes(database, world):
+    spec = database.spec.model_copy(deep=True)
+    spec.entities["sales_order"].where = {"status": ["approved"], "gross.currency": ["CNY"]}
+    database.spec = spec
+    lines = {1: "p1"}
+    database.apply(
+        world.message(
+            world.order("o1", 1, status="approved", lines=lines),
+            world.order("o2", 1, status="draft", lines=lines),
+            world.order("o3", 1, status="approved", gross={"amount": 1, "currency": "USD"}),
+        )
+    )
+    assert [row["id"] for row in database.rows("sales_order")] == ["o1"]
+    database.apply(
+        world.message(
+            world.order("o1", 2, status="draft", lines=lines),
+            world.order("o2", 2, status="approved", lines=lines),
+        )
+    )
+    database.apply(world.message(world.order("o1", 1, status="approved", lines=lines)))
+
+    assert [row["id"] for row in database.rows("sales_order")] == ["o2"]
+    assert [row["sales_order_id"] for row in database.rows("sales_order_line")] == ["o2"]
+
+
+def test_a_route_by_what_the_schema_does_not_have_is_refused(database):
+    for where in ({"staus": ["draft"]}, {"status": ["aproved"]}):
+        spec = database.spec.model_copy(deep=True)
+        spec.entities["sales_order"].where = where
+        with pytest.raises(TongbuError, match=r"staus|aproved"):
+            targets.tables(spec, database.world.catalog)
+
+
+def circular(database, name):
+    """Orders that refer to a customer, and customers that refer to an order."""
+    spec = database.spec.model_copy(update={"binding": name, "schema_": name}, deep=True)
+    for wanted in spec.entities.values():
+        wanted.table = None
+    spec.entities["customer"].references = {"name": "sales_order"}
+    return spec
+
+
+def test_references_in_a_circle_arrive_and_go_where_the_database_checks_at_the_end(database, world):
+    name = f"c{database.place.binding}"
+    spec = circular(database, name)
+    if spec.kind != "postgresql":
+        with pytest.raises(TongbuError, match="in a circle"):
+            targets.tables(spec, world.catalog)
+        return
+    targets.apply(spec, targets.plan(spec, world.catalog))
+    other = type(database)(world, database.place, "", spec=spec)
+    other.apply(
+        world.message(
+            world.order("o1", 1, customer_id="c1"),
+            world.customer("c1", 1, name="o1"),
+            world.customer("c2", 1, name="o2"),  # waits for its order
+        )
+    )
+    assert [row["id"] for row in other.rows("customer")] == ["c1"]
+    assert other.set_aside() == {"c2": 1}
+    other.apply(world.message(world.order("o2", 2, customer_id="c2")))  # and that for its customer
+    other.tend()
+    assert [row["id"] for row in other.rows("customer")] == ["c1", "c2"]
+    other.apply(
+        world.message(world.customer("c1", 3, "delete"), world.order("o1", 3, "delete")),
+        world.message(world.order("o2", 4), world.customer("c2", 4, name="o2")),
+    )
+
+    assert [row["id"] for row in other.rows("customer")] == ["c2"]
+    assert [row["id"] for row in other.rows("sales_order")] == ["o2"]
+    assert other.set_aside() == {}
+    other.close()
+
+
+def test_privileges_that_lack_are_named_all_at_once(database, world, request):
+    user, tables = f"u{database.place.binding}", [database.own(database.prefix + "customer")]
+    environment = environment_of(database.spec.kind, request)
+    dsn = {"postgresql": "WAREHOUSE_DSN", "mariadb": "OA_HUB_DSN", "mysql": "MYSQL_DSN"}
+    instance = request.getfixturevalue("stack_instance")
+    url = urlsplit(database.spec.dsn)
+    if database.spec.kind == "postgresql":
+        admin = urlsplit(instance.postgres_admin_dsn())._replace(path=url.path)
+        with psycopg.connect(urlunsplit(admin), autocommit=True) as root:
+            root.execute(f"create role {user} login password 'x'")
+            root.execute(f'grant usage on schema "{database.spec.schema_}" to {user}')
+            root.execute(
+                f'grant select on all tables in schema "{database.spec.schema_}" to {user}'
+            )
+            root.execute(f"grant insert, update on {tables[0]} to {user}")
+    else:
+        admin = (
+            environment[dsn[database.spec.kind]]
+            if database.spec.kind == "mysql"
+            else instance.mariadb_admin_dsn()
+        )
+        with pymysql.connect(**mysql_arguments(admin)) as root, root.cursor() as cursor:
+            schema = url.path.lstrip("/")
+            cursor.execute(f"create user {user}@'%' identified by 'x'")
+            cursor.execute(f"grant select on `{schema}`.* to {user}@'%'")
+            cursor.execute(f"grant insert, update on `{schema}`.{tables[0]} to {user}@'%'")
+    limited = database.spec.model_copy(
+        update={"dsn": urlunsplit(url._replace(netloc=f"{user}:x@{url.hostname}:{url.port}"))}
+    )
+
+    with pytest.raises(TongbuError) as refused:
+        targets.check(limited, world.catalog)
+
+    said = str(refused.value)
+    assert f"delete on {tables[0]}" in said
+    assert f"insert on {tables[0]}" not in said
+    assert f"insert on {database.own(database.prefix + 'org_unit')}" in said

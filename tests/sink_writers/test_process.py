@@ -11,7 +11,10 @@ import uuid
 from contextlib import closing
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+import psutil
+import psycopg
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -32,6 +35,7 @@ schema: {name}
 sources: [erp]
 entities:
   sales_order: {{children: {{lines: {{table: sales_order_line, key: line_no}}}}}}
+reads: {reads}
 """
 #: A sink writer as the command line runs it: what a person must act on is one message.
 PROCESS = """
@@ -73,15 +77,17 @@ def blank(kind: Any, named: dict[str, Any]) -> Any:
 class Pipeline:
     """A transactions topic and a target of its own; the test is the processor."""
 
-    def __init__(self, stack: dict[str, str], folder) -> None:
+    def __init__(self, stack: dict[str, str], folder, reads: str = "transactions") -> None:
         self.name = f"p{uuid.uuid4().hex[:8]}"
         self.folder = folder
         self.namespace = f"test.{self.name}."
-        self.topic = f"{self.namespace}canonical.transactions.v1"
+        self.is_by_entity = reads == "entities"
+        topic = "canonical.sales_order.v1" if self.is_by_entity else "canonical.transactions.v1"
+        self.topic = self.namespace + topic
         self.environment = (
             os.environ | stack | {"TONGBU_NAMESPACE": self.namespace, "TONGBU_DATA": str(folder)}
         )
-        (folder / f"{self.name}.yaml").write_text(BINDING.format(name=self.name))
+        (folder / f"{self.name}.yaml").write_text(BINDING.format(name=self.name, reads=reads))
         self.binding = load(self.name, folder)
         self.catalog = Catalog.load()
         self.admin = AdminClient({"bootstrap.servers": stack["KAFKA_BOOTSTRAP"]})
@@ -105,13 +111,13 @@ class Pipeline:
     def make_tables(self) -> None:
         targets.apply(self.binding, targets.plan(self.binding, self.catalog))
 
-    def produce(self, version: int) -> None:
-        """A transaction that sets order (version mod 50) to have (version mod 4) lines."""
+    def produce(self, version: int, note: str = "") -> None:
+        """A transaction that sets order (version mod 50) to have (version mod 4) lines; or just its order's record."""
         key = f"erp:SO{version % 50:03d}"
         named = named_types(self.order.schema)
         value = blank(self.order.schema, named)
-        value |= {"id": key, "code": str(version), "line_count": version % 4}
-        value["meta"] |= {"version": version, "operation": "update"}
+        value |= {"id": key, "code": str(version), "line_count": version % 4, "note": note}
+        value["meta"] |= {"version": version, "operation": "update", "source": "erp"}
         lines = next(each for each in self.order.schema["fields"] if each["name"] == "lines")
         value["lines"] = [
             blank(lines["type"]["items"], named) | {"line_no": number, "product_name": str(version)}
@@ -124,6 +130,10 @@ class Pipeline:
             "version": version,
             "value": encode(self.order_id, self.order.parsed, value),
         }
+        if self.is_by_entity:
+            self.producer.produce(self.topic, record["value"], key)
+            self.producer.poll(0)
+            return
         message = {
             "source": "erp",
             "lane_offset": version,
@@ -171,6 +181,16 @@ def pipeline(stack, tmp_path, monkeypatch):
     for name in ("WAREHOUSE_DSN", "HUB_DSN", "OA_HUB_DSN"):
         monkeypatch.setenv(name, stack[name])
     made = Pipeline(stack, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def by_entity(stack, tmp_path, monkeypatch):
+    """The same for a binding that reads the entity's own topic, in two partitions."""
+    for name in ("WAREHOUSE_DSN", "HUB_DSN", "OA_HUB_DSN"):
+        monkeypatch.setenv(name, stack[name])
+    made = Pipeline(stack, tmp_path, reads="entities")
     yield made
     made.close()
 
@@ -263,3 +283,66 @@ def test_an_owner_that_stands_still_past_its_session_moves_no_row_back(pipeline)
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=15)
         assert b"Traceback" not in output
+
+
+def test_two_copies_share_an_entity_topic_and_a_killed_one_loses_nothing(by_entity):
+    by_entity.make_topic()
+    by_entity.make_tables()
+    first, second = by_entity.start(), by_entity.start()
+    for version in range(1, 1001):
+        by_entity.produce(version)
+        if version == 600:
+            first.kill()
+    by_entity.producer.flush(10)
+    wait_for(lambda: by_entity.state() == expected(1000), 60)
+    by_entity.producer.produce(by_entity.topic, None, "erp:SO001")  # a tombstone is nothing
+    by_entity.produce(1001)
+    by_entity.producer.flush(10)
+
+    wait_for(lambda: by_entity.state() == expected(1001))
+    assert second.poll() is None
+
+
+def test_a_target_that_is_down_for_long_costs_no_memory_and_loses_nothing(
+    pipeline, stack_instance, monkeypatch
+):
+    admin = stack_instance.postgres_admin_dsn()
+    down = f"down_{pipeline.name}"
+    with psycopg.connect(admin, autocommit=True) as root:
+        root.execute(f"create database {down} owner warehouse")
+        dsn = urlunsplit(urlsplit(pipeline.environment["WAREHOUSE_DSN"])._replace(path=f"/{down}"))
+        pipeline.environment["WAREHOUSE_DSN"] = dsn
+        monkeypatch.setenv("WAREHOUSE_DSN", dsn)
+        pipeline.make_topic()
+        pipeline.make_tables()
+        process = pipeline.start()
+        pipeline.produce(1)
+        pipeline.producer.flush(10)
+        wait_for(pipeline.state)
+        root.execute(f"alter database {down} allow_connections false")
+        root.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [down]
+        )
+        before = psutil.Process(process.pid).memory_info().rss
+        highest = before
+        for version in range(2, 5001):  # 100 MB
+            pipeline.produce(version, note="x" * 20_000)
+            if version % 100 == 0:
+                pipeline.producer.flush(10)
+                highest = max(highest, psutil.Process(process.pid).memory_info().rss)
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            highest = max(highest, psutil.Process(process.pid).memory_info().rss)
+            time.sleep(0.1)
+        assert process.poll() is None
+        root.execute(f"alter database {down} allow_connections true")
+        try:
+            wait_for(lambda: pipeline.state() == expected(5000), 90)
+            print(f"resident memory: {before / 1e6:.0f} MB before, {highest / 1e6:.0f} MB at most")
+            assert highest - before < 80e6
+        finally:
+            process.kill()
+            process.wait()
+            root.execute(f"drop database {down} with (force)")
+            pipeline.environment["WAREHOUSE_DSN"] = admin  # only for the end of the fixture
+            monkeypatch.setenv("WAREHOUSE_DSN", admin)

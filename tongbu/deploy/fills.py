@@ -23,6 +23,11 @@ def announce(
 
     Raise TongbuError where the binding has no such entity, or none of its sources maps one.
     """
+    if binding.reads == "entities":
+        raise TongbuError(
+            f"{binding.binding} reads entity by entity, and no fill is made for it alone",
+            "`tongbu republish ENTITY` brings every record again.",
+        )
     mirrored = mirrored_in(deployment, binding)
     if unknown := set(entities) - set(binding.entities) - mirrored.keys():
         raise TongbuError(
@@ -70,7 +75,9 @@ def start(
 
 def needed(deployment: Deployment, binding: RelationalBinding, entities: Sequence[str]) -> bool:
     """Tell whether new tables need a fill: not while the transactions topic still holds everything to be read."""
-    if not entities:
+    if (
+        not entities or binding.reads == "entities"
+    ):  # a new entity's topic is read from its beginning
         return False
     topic = f"{deployment.namespace}canonical.transactions.v1"
     begins = topics.starts(deployment.bootstrap, [topic])
