@@ -110,7 +110,7 @@ def _show(console: Console, found: Plan) -> None:
     for each in found.refused:
         console.print(f"[red]refused[/]  {each.table}: {each.why}", highlight=False)
         console.print(f"         {each.remedy}", style="dim", highlight=False)
-    sql = [statement for each in found.refused for statement in each.sql]
+    sql = dict.fromkeys(statement for each in found.refused for statement in each.sql)
     if sql:
         console.print("For the source's DBA; then run this command again:")
         for statement in sql:

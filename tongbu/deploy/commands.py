@@ -16,7 +16,17 @@ from rich.console import Console
 from schemas import released
 from schemas.control import Incarnation, Republish
 from schemas.errors import TongbuError
-from tongbu.deploy import captured, check, connectors, fills, lanes, schemas, targets, topics
+from tongbu.deploy import (
+    captured,
+    check,
+    connectors,
+    fills,
+    lanes,
+    mirrors,
+    schemas,
+    targets,
+    topics,
+)
 from tongbu.deploy.deployment import Change, Deployment
 from tongbu.instance import Instance
 from tongbu.stack.commands import InstanceName
@@ -128,6 +138,7 @@ def verify(subject: Deployment) -> None:
     """Check schemas, and all declarations against catalog and live sources; raise the first finding, with file and line."""
     for finding in released.check():
         raise finding
+    mirrors.check(subject)
     check.check_shapes(subject.catalog, subject.mappings, subject.rules)
     for name, source in subject.sources.items():
         dsn = subject.environment[f"{name.upper()}_DSN"]

@@ -25,7 +25,7 @@ _LONGEST_NAME = 63
 _PUBLICATION = "tongbu"
 _READABLE = """
 SELECT n.nspname || '.' || c.relname,
-  has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
+  has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'),
   EXISTS (SELECT FROM pg_publication_tables p
     WHERE p.pubname = %s AND p.schemaname = n.nspname AND p.tablename = c.relname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname || '.' || c.relname = ANY(%s)"""
@@ -95,6 +95,25 @@ def plan(
     )
 
 
+def check(subject: Deployment) -> None:
+    """Check that mirrors name sources and relational bindings that there are; raise the first finding, with its line."""
+    known = {each.value.binding: each.value for each in subject.bindings}
+    for declared in subject.mirrors:
+        binding = known.get(declared.value.binding)
+        if declared.value.source not in subject.sources:
+            remedy = f"Known: {', '.join(subject.sources)}."
+            raise declared.error(("source",), f"no source `{declared.value.source}`", remedy)
+        if (
+            not isinstance(binding, RelationalBinding)
+            or declared.value.source not in binding.sources
+        ):
+            raise declared.error(
+                ("binding",),
+                f"no relational binding `{declared.value.binding}` that reads {declared.value.source}",
+                "Correct the name, or add the source to the binding.",
+            )
+
+
 def write(
     subject: Deployment, source: str, binding: str, found: Plan, without: dict[str, list[str]]
 ) -> Path:
@@ -162,17 +181,19 @@ def _unreadable_in_postgresql(source: str, dsn: str, names: list[str]) -> Iterat
             user = pg.info.user
     except psycopg.OperationalError as error:
         raise captured.unavailable(source, error) from error
-    for name, readable, published in rows:
+    for name, usable, readable, published in rows:
         schema, _, table = name.partition(".")
         full = f'"{schema}"."{table}"'
         sql = []
+        if not usable:
+            sql.append(f'GRANT USAGE ON SCHEMA "{schema}" TO "{user}";')
         if not readable:
             sql.append(f'GRANT SELECT ON {full} TO "{user}";')
         if not published:
             sql.append(f"ALTER PUBLICATION {_PUBLICATION} ADD TABLE {full};")
         if sql:
             why = " and ".join(
-                [f"user {user} may not read it"] * (not readable)
+                [f"user {user} may not read it"] * (not (usable and readable))
                 + [f"publication {_PUBLICATION} does not have it"] * (not published)
             )
             yield Refused(name, why, "For its DBA, below.", tuple(sql))
