@@ -18,7 +18,7 @@ from schemas.encoder import compile_encoder
 from schemas.expressions import Each, Expression, Reference
 from streams.stages.map import CompiledMapping, compile_mapping
 from streams.stages.map_code import Misfit
-from streams.stages.mirror import MirrorPlan, compile_mirror
+from streams.stages.mirror import MirrorPlan, can_be_mirrored, compile_mirror
 from streams.stages.repair import Repairs, repairs
 from streams.stages.rules import CompiledRule, compile_rule
 
@@ -163,7 +163,7 @@ def _mirrors(
     tables: dict[str, Table],
     writers: dict[str, Writer],
 ) -> dict[str, MirrorPlan]:
-    """Compile the mirrored tables that are captured."""
+    """Compile the mirrored tables that are captured and have a key."""
     return {
         each.table: compile_mirror(
             each,
@@ -174,7 +174,7 @@ def _mirrors(
             writers[MIRROR_ROW].encode,
         )
         for each in declared.mirrors
-        if each.table in tables
+        if each.table in tables and can_be_mirrored(tables[each.table])
     }
 
 

@@ -54,6 +54,13 @@ class MirrorPlan:
         return id_.removeprefix(prefix).encode() if id_.startswith(prefix) else b""
 
 
+def can_be_mirrored(table: Table) -> bool:
+    """Tell whether a table's rows can be told apart at a mirror: it has a key, whose values come without loss."""
+    key = [table.column(name) for name in table.key]
+    readable = all(each is not None and text_of(each.type) is not None for each in key)
+    return bool(key) and readable and not table.keyless
+
+
 def compile_mirror(
     declared: Mirrored, source: str, database: str, table: Table, describe: Encode, encode: Encode
 ) -> MirrorPlan:

@@ -56,7 +56,7 @@ def test_a_mirror_follows_rows_and_columns(
 
     captured.run(f"ALTER TABLE {name} ADD more decimal(10,2)")
     captured.run(f"UPDATE {name} SET more = 1.50 WHERE id = 2")  # before the new column is known
-    assert not equal()
+    assert equal() is (captured.database != "postgresql")  # which does not log DDL
     mirrored.capture([live_table(captured, TABLE)])
     assert equal()
     captured.run(f"ALTER TABLE {name} DROP COLUMN name")

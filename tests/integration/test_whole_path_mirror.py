@@ -1,3 +1,4 @@
+# ruff: noqa: F811 - a fixture of the module that it is imported from
 """`tongbu mirror` on the running pipeline: an unknown ERP's 250 tables in one command, and tables captured already."""
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ TABLES = 250
 
 
 @pytest.fixture(scope="module")
-def declarations(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:  # noqa: F811
+def declarations(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Declarations of the test's own; at the end the shipped ones are in force again."""
     folder = tmp_path_factory.mktemp("declarations")
     for each in ("mappings", "rules"):
@@ -34,7 +35,7 @@ def declarations(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iter
         target.execute("DELETE FROM canonical.tongbu_mirror")
 
 
-def mirror(world: World, declarations: Path, *arguments: str) -> tuple[int, str]:  # noqa: F811
+def mirror(world: World, declarations: Path, *arguments: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "tongbu.cli", "mirror", *arguments, "--to", "warehouse"]
     done = subprocess.run(
         [*command, "--declarations", str(declarations)],

@@ -147,6 +147,10 @@ def _fit(
             yield name, Refused(name, table.message, table.remedy)
             continue
         left_out = without.get(name, [])
+        if table.keyless or set(table.key) & set(left_out):
+            why = "has no primary key (or it is left out): at a mirror its rows could not be told apart"
+            yield name, Refused(name, why, "Ask its DBA for a primary key.")
+            continue
         lossy = [
             f"`{each.name}` is {each.type}: {refusal(each.type) or 'it is not captured'}"
             for each in table.columns
