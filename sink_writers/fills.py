@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from schemas.catalog import MIRROR_ROW
 from sink_writers.messages import Message
 from sink_writers.tables import TargetTable
 
@@ -72,23 +71,17 @@ def advance(
     """Note a chunk as progress if it is one, and give the ids that it finds left over."""
     chunk = message.fill
     assert chunk is not None
-    if not _continues(database, cursor, binding, message):
+    if not continues(database, cursor, binding, message):
         return []
     brought = {record.key for record in message.records if record.topic == table.topic}
     named = {id_ for entity, id_ in message.withheld if entity == chunk.entity}
     left = sorted(_in_range(database, cursor, message, table) - brought - named)
-    _note(database, cursor, binding, message, len(brought), len(left))
+    note(database, cursor, binding, message, len(brought), len(left))
     return left
 
 
-def advance_mirror(database: Database, cursor: Any, binding: str, message: Message) -> None:
-    """Note a chunk of a mirrored table as progress if it is one."""
-    if _continues(database, cursor, binding, message):
-        rows = sum(record.topic == MIRROR_ROW for record in message.records)
-        _note(database, cursor, binding, message, rows, 0)
-
-
-def _continues(database: Database, cursor: Any, binding: str, message: Message) -> bool:
+def continues(database: Database, cursor: Any, binding: str, message: Message) -> bool:
+    """Tell whether a chunk is the next one of the announced fill."""
     chunk = message.fill
     assert chunk is not None
     cursor.execute(
@@ -99,9 +92,10 @@ def _continues(database: Database, cursor: Any, binding: str, message: Message) 
     return bool(cursor.fetchall())
 
 
-def _note(
+def note(
     database: Database, cursor: Any, binding: str, message: Message, brought: int, deleted: int
 ) -> None:
+    """Note how far a chunk has brought a fill."""
     chunk = message.fill
     assert chunk is not None
     cursor.execute(

@@ -24,6 +24,7 @@ import structlog
 from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
 from schemas.codec import Decoder
 from schemas.errors import TongbuError
+from sink_writers import fills
 from sink_writers.changes import divide
 from sink_writers.letters import Letters
 from sink_writers.messages import Message, Record
@@ -90,6 +91,14 @@ class MirrorDialect(Protocol):
 
     def delete(self, cursor: Any, table: MirrorTable, keys: Sequence[Values]) -> None:
         """Delete rows by key."""
+
+    def mark(
+        self, cursor: Any, seen: str, binding: str, table: MirrorTable, keys: Sequence[Values]
+    ) -> None:
+        """Note in the table `seen` that rows belong to the source; of rows that are not there nothing is noted."""
+
+    def delete_unmarked(self, cursor: Any, seen: str, binding: str, table: MirrorTable) -> int:
+        """Delete the rows that are not noted; give how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +179,12 @@ class Mirrors:
         #: Descriptions that were followed, and the one that came last of each table.
         self._followed: set[bytes] = set()
         self._last: dict[str, bytes] = {}
+        #: Tables (here) that are being filled: what is written meanwhile is noted, and at the end the rest deleted.
+        self._filling: set[str] | None = None
 
     def forget(self) -> None:
         """Ask the target anew; another owner may have changed it."""
-        self._known = None
+        self._known = self._filling = None
         self._followed.clear()
 
     def prepare(self, messages: Iterable[Message]) -> bool:
@@ -219,6 +230,43 @@ class Mirrors:
         for _, some in groupby(rows, lambda row: row.table.name):
             self._put_rows(cursor, place, list(some))
 
+    def advance(self, cursor: Any, message: Message) -> None:
+        """Note a chunk of a fill as progress; after the last one what the source does not have is deleted."""
+        chunk = message.fill
+        assert chunk is not None
+        if chunk.entity not in self._tables():
+            return
+        _, table = self._tables()[chunk.entity]
+        if not fills.continues(self._database, cursor, self._binding, message):
+            return
+        seen, deleted = self._database.table("tongbu_seen"), 0
+        if not chunk.after:
+            self._forget_seen(cursor, seen, table)
+        rows = [record for record in message.records if record.topic == MIRROR_ROW]
+        keys = [self._decoder.decode(record.value)["key"] for record in rows]
+        if keys:
+            self._dialect.mark(cursor, seen, self._binding, table, keys)
+        if chunk.last:
+            deleted = self._dialect.delete_unmarked(cursor, seen, self._binding, table)
+            self._forget_seen(cursor, seen, table)
+        fills.note(self._database, cursor, self._binding, message, len(rows), deleted)
+        self._filling = None
+
+    def _forget_seen(self, cursor: Any, seen: str, table: MirrorTable) -> None:
+        cursor.execute(
+            f"delete from {seen} where binding = %s and table_name = %s",
+            [self._binding, table.name],
+        )
+
+    def _is_being_filled(self, cursor: Any, table: MirrorTable) -> bool:
+        if self._filling is None:
+            found = fills.read(cursor, self._database.table("tongbu_fill"), self._binding)
+            begun = {each.entity for each in found if each.reached and not each.is_done}
+            self._filling = {
+                known.name for _, known in self._tables().values() if known.table in begun
+            }
+        return table.name in self._filling
+
     def has(self, name: str) -> bool:
         """Tell whether a table of the target is a mirrored one."""
         return any(table.name == name for _, table in self._tables().values())
@@ -261,6 +309,9 @@ class Mirrors:
                 columns = [there[names[number]] for number in places]
                 values = [[row.values[number] for number in places] for row in some if row.values]
                 self._dialect.put(cursor, table, columns, values)
+            if kept and self._is_being_filled(cursor, table):
+                seen = self._database.table("tongbu_seen")
+                self._dialect.mark(cursor, seen, self._binding, table, [row.id for row in kept])
             self._letters.close(cursor, place, rows)
 
     def _from_letter(self, record: Record) -> MirrorRow | None:

@@ -55,6 +55,9 @@ _FILL = """binding varchar(64), source varchar(64), entity varchar(129), fill_id
 _MIRROR = """binding varchar(64), table_name varchar(64), version bigint not null, description longtext not null,
   primary key (binding, table_name)"""
 
+_SEEN = """binding varchar(64), table_name varchar(64), digest char(64),
+  primary key (binding, table_name, digest)"""
+
 #: A stopped owner lets go of its locks before the consumer group gives its partition to another.
 _SESSION = (
     "set session sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
@@ -186,6 +189,7 @@ class Mariadb:
             "tongbu_set_aside": _SET_ASIDE,
             "tongbu_fill": _FILL,
             "tongbu_mirror": _MIRROR,
+            "tongbu_seen": _SEEN,
         }
         return {
             name: f"create table {name} (\n  {body}) {self.options}" for name, body in own.items()

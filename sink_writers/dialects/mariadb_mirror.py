@@ -75,6 +75,26 @@ class MariadbMirror:
         same = " and ".join(f"{_q(each.name)} = %s" for each in columns)
         cursor.executemany(f"delete from {_q(table.name)} where {same}", _converted(columns, keys))
 
+    def mark(
+        self, cursor: Any, seen: str, binding: str, table: MirrorTable, keys: Sequence[Values]
+    ) -> None:
+        """Note rows by a digest of their key as the database spells it."""
+        columns = [table.column(name) for name in table.key]
+        same = " and ".join(f"{_q(each.name)} = %s" for each in columns)
+        cursor.executemany(
+            f"insert ignore into {seen} select %s, %s, {_digest(table)} from {_q(table.name)} where {same}",
+            [[binding, table.name, *row] for row in _converted(columns, keys)],
+        )
+
+    def delete_unmarked(self, cursor: Any, seen: str, binding: str, table: MirrorTable) -> int:
+        """Delete what is not noted."""
+        cursor.execute(
+            f"delete from {_q(table.name)} where {_digest(table)} not in "
+            f"(select digest from {seen} where binding = %s and table_name = %s)",
+            [binding, table.name],
+        )
+        return int(cursor.rowcount)
+
 
 def quote(name: str) -> str:
     """Quote an identifier."""
@@ -84,6 +104,11 @@ def quote(name: str) -> str:
 def _q(name: str) -> str:
     """Quote an identifier for a statement with parameters."""
     return quote(name).replace("%", "%%")
+
+
+def _digest(table: MirrorTable) -> str:
+    key = ", ".join(f"hex(cast({_q(name)} as char))" for name in table.key)
+    return f"sha2(concat_ws(',', {key}), 256)"
 
 
 def _define(column: Column, *, in_key: bool = False) -> str:

@@ -47,6 +47,7 @@ FILL = """binding text, source text, entity text, fill_id text not null, reached
   primary key (binding, source, entity)"""
 MIRROR = """binding text, table_name text, version bigint not null, description text not null,
   primary key (binding, table_name)"""
+SEEN = """binding text, table_name text, digest text collate "C", primary key (binding, table_name, digest)"""
 LEDGER = """binding text, id text, entity text not null, entity_id text not null,
   version bigint not null, attempts integer not null, outcome text, status integer,
   first_at timestamptz not null default now(), last_at timestamptz not null default now(),
@@ -158,6 +159,7 @@ class Postgresql:
             "tongbu_set_aside": SET_ASIDE,
             "tongbu_fill": FILL,
             "tongbu_mirror": MIRROR,
+            "tongbu_seen": SEEN,
         }
         return {name: f"create table {self.table(name)} (\n  {body})" for name, body in own.items()}
 

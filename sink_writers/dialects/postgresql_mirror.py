@@ -90,8 +90,37 @@ class PostgresqlMirror:
             [_json(keys)],
         )
 
+    def mark(
+        self, cursor: Any, seen: str, binding: str, table: MirrorTable, keys: Sequence[Values]
+    ) -> None:
+        """Note rows by a digest of their key as the database spells it."""
+        columns = [table.column(name) for name in table.key]
+        same = " and ".join(
+            f"t.{_q(each.name)} = x.c{number}::{_p(each.target)}"
+            for number, each in enumerate(columns)
+        )
+        cursor.execute(
+            f"insert into {seen} select %s, %s, {_digest(table)} from {_p(self._name(table.name))} t "
+            f"join {_rows(len(columns))} on {same} on conflict do nothing",
+            [binding, table.name, _json(keys)],
+        )
+
+    def delete_unmarked(self, cursor: Any, seen: str, binding: str, table: MirrorTable) -> int:
+        """Delete what is not noted."""
+        cursor.execute(
+            f"delete from {_p(self._name(table.name))} t where not exists (select from {seen} s "
+            f"where s.binding = %s and s.table_name = %s and s.digest = {_digest(table)})",
+            [binding, table.name],
+        )
+        return int(cursor.rowcount)
+
     def _name(self, name: str) -> str:
         return f"{quote(self._schema)}.{quote(name)}"
+
+
+def _digest(table: MirrorTable) -> str:
+    key = ", ".join(f"t.{_q(name)}::text" for name in table.key)
+    return f"encode(sha256(convert_to(jsonb_build_array({key})::text, 'UTF8')), 'hex')"
 
 
 def _rows(columns: int) -> str:

@@ -292,7 +292,7 @@ class RelationalSink:
         entity = message.fill.entity
         table = next((each for each in self._rows.roots if each.entity == entity), None)
         if table is None:
-            fills.advance_mirror(self._database, cursor, self._binding, message)
+            self._mirrors.advance(cursor, message)
             return []
         left = fills.advance(self._database, cursor, self._binding, message, table)
         return [

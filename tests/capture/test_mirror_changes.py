@@ -11,6 +11,9 @@ from capturing import SCHEMA, Captured
 from mirroring import Mirrored, Target
 from types_on_servers import live_table
 
+from schemas.control import Republish
+from sink_writers import targets
+
 TABLE = "spiegel"
 
 
@@ -68,6 +71,34 @@ def test_a_mirror_follows_rows_and_columns(
     captured.run(f"TRUNCATE TABLE {name}", f"INSERT INTO {name} (id, no) VALUES (9, 9)")
     assert equal()
     assert same.refused() == []
+    mirrored.close()
+
+
+def test_a_damaged_mirror_is_filled_again_and_what_is_left_over_goes(
+    captured: Captured, same: Target, tmp_path: Path
+) -> None:
+    name, since = f"{SCHEMA}.{TABLE}", captured.end
+    mirrored = Mirrored(tmp_path, captured, [live_table(captured, TABLE)], same)
+    captured.run(f"INSERT INTO {name} VALUES (1, 1, 'a'), (2, 1, 'b'), (3, 1, 'c'), (4, 1, 'd')")
+    mirrored.run(captured.until_now(since))
+    own = same.table(TABLE)
+    for damage in (
+        f"UPDATE {own} SET name = 'damaged' WHERE id = 1",
+        f"DELETE FROM {own} WHERE id = 2",
+        f"INSERT INTO {own} VALUES (99, 9, 'left over')",
+    ):
+        same.run(damage)
+    targets.begin_fill(same.binding, "test", name, "f1")
+
+    mirrored.control(
+        Republish(source="test", entity=name, fill="f1", limit=2, bindings=(same.name,))
+    )
+
+    assert sorted(same.run(f"SELECT * FROM {own}")) == sorted(
+        captured.select(f"SELECT * FROM {name}")
+    )
+    (fill,) = targets.condition(same.binding).fills
+    assert (fill.is_done, fill.records, fill.deleted) == (True, 4, 1)
     mirrored.close()
 
 
