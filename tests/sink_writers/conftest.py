@@ -210,7 +210,10 @@ def world() -> World:
 
 def binding(kind: str, name: str, **options: Any) -> RelationalBinding:
     """A binding of both entities; `prefix` sets its tables apart in a shared database."""
-    prefix = options.pop("prefix", "")
+    prefix, more = options.pop("prefix", ""), {}
+    if options.pop("with_receivables", False):
+        reference = {"sales_order_id": "sales_order"}
+        more["receivable"] = {"table": f"{prefix}receivable", "references": reference}
     return RelationalBinding.model_validate(
         {
             "binding": name,
@@ -223,10 +226,7 @@ def binding(kind: str, name: str, **options: Any) -> RelationalBinding:
                     "children": {"lines": {"table": f"{prefix}sales_order_line", "key": "line_no"}},
                 },
                 "customer": {"table": f"{prefix}customer"},
-                "receivable": {
-                    "table": f"{prefix}receivable",
-                    "references": {"sales_order_id": "sales_order"},
-                },
+                **more,
                 "org_unit": {
                     "table": f"{prefix}org_unit",
                     "references": {"parent_id": "org_unit"},
@@ -359,22 +359,22 @@ class DatabaseTarget(Target):
             self.query(f"drop table if exists {self.prefix}{name}")
 
 
-def make_target(kind: str, world: World, environment: dict[str, str]) -> Target:
+def make_target(kind: str, world: World, environment: dict[str, str], **options: Any) -> Target:
     """A fresh target of a kind, its tables made."""
     name = f"t{uuid.uuid4().hex[:8]}"
     place = Place(name, "canonical.transactions.v1", "topic-a", 0)
     if kind == "memory":
         return MemoryTarget(world, place, "poison")
     if kind == "postgresql":
-        spec = binding(kind, name, dsn=environment["WAREHOUSE_DSN"], schema=name)
+        spec = binding(kind, name, dsn=environment["WAREHOUSE_DSN"], schema=name, **options)
         target: Target = DatabaseTarget(world, place, "a\0b", spec=spec)
     elif kind == "mysql":
         with pymysql.connect(**mysql_arguments(environment["MYSQL_DSN"])) as admin:
             admin.cursor().execute(f"create database {name}")
-        spec = binding(kind, name, dsn=rename(environment["MYSQL_DSN"], name))
+        spec = binding(kind, name, dsn=rename(environment["MYSQL_DSN"], name), **options)
         target = DatabaseTarget(world, place, "长" * 30_000, spec=spec)
     else:
-        spec = binding(kind, name, dsn=environment["OA_HUB_DSN"], prefix=f"{name}_")
+        spec = binding(kind, name, dsn=environment["OA_HUB_DSN"], prefix=f"{name}_", **options)
         target = DatabaseTarget(world, place, "长" * 30_000, prefix=f"{name}_", spec=spec)
     targets.apply(spec, targets.plan(spec, world.catalog))
     return target

@@ -12,7 +12,7 @@ import pytest
 
 from sink_writers.sink import Position
 
-from .conftest import environment_of, make_target
+from .conftest import DATABASES, environment_of, make_target
 
 pytestmark = pytest.mark.integration
 
@@ -113,6 +113,15 @@ def read_beside(database, *writers):
     print(f"{polls} polls; transactions, chunks: {[writer.version for writer in writers]}")
     assert [writer.error for writer in writers] == [None] * len(writers)
     return found, polls
+
+
+@pytest.fixture(params=DATABASES)
+def database(request, world):
+    """A target of five tables."""
+    environment = environment_of(request.param, request)
+    made = make_target(request.param, world, environment, with_receivables=True)
+    yield made
+    made.close()
 
 
 def test_a_reader_never_sees_a_part_of_a_transaction(database, world):

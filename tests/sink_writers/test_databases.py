@@ -196,16 +196,21 @@ def test_values_at_their_limits_arrive_exactly(database, world):
 # -- routing, references in a circle, privileges
 
 
+def changed(spec, entity, **values):
+    """The binding with other options of one entity."""
+    wanted = spec.entities[entity].model_copy(update=values)
+    return spec.model_copy(update={"entities": {**spec.entities, entity: wanted}})
+
+
 def test_a_record_is_where_its_binding_routes_it_and_leaves_when_that_changes(database, world):
-    spec = database.spec.model_copy(deep=True)
-    spec.entities["sales_order"].where = {"status": ["approved"], "gross.currency": ["CNY"]}
-    database.spec = spec
-    lines = {1: "p1"}
+    where = {"status": ["approved"], "gross.currency": ["CNY"]}
+    database.spec = changed(database.spec, "sales_order", where=where)
+    lines, dollars = {1: "p1"}, {"amount": Decimal(1), "currency": "USD"}
     database.apply(
         world.message(
             world.order("o1", 1, status="approved", lines=lines),
             world.order("o2", 1, status="draft", lines=lines),
-            world.order("o3", 1, status="approved", gross={"amount": 1, "currency": "USD"}),
+            world.order("o3", 1, status="approved", gross=dollars),
         )
     )
     assert [row["id"] for row in database.rows("sales_order")] == ["o1"]
@@ -223,19 +228,15 @@ def test_a_record_is_where_its_binding_routes_it_and_leaves_when_that_changes(da
 
 def test_a_route_by_what_the_schema_does_not_have_is_refused(database):
     for where in ({"staus": ["draft"]}, {"status": ["aproved"]}):
-        spec = database.spec.model_copy(deep=True)
-        spec.entities["sales_order"].where = where
+        spec = changed(database.spec, "sales_order", where=where)
         with pytest.raises(TongbuError, match=r"staus|aproved"):
             targets.tables(spec, database.world.catalog)
 
 
 def circular(database, name):
     """Orders that refer to a customer, and customers that refer to an order."""
-    spec = database.spec.model_copy(update={"binding": name, "schema_": name}, deep=True)
-    for wanted in spec.entities.values():
-        wanted.table = None
-    spec.entities["customer"].references = {"name": "sales_order"}
-    return spec
+    spec = database.spec.model_copy(update={"binding": name, "schema_": name})
+    return changed(spec, "customer", references={"name": "sales_order"})
 
 
 def test_references_in_a_circle_arrive_and_go_where_the_database_checks_at_the_end(database, world):
