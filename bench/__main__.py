@@ -209,6 +209,22 @@ def sink(
     typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
 
 
+@app.command()
+def writes(
+    dsn: Annotated[str, typer.Option(envvar="WAREHOUSE_DSN", help="A PostgreSQL to write to.")],
+    seconds: Annotated[float, typer.Option(min=1, help="For each size.")] = 5.0,
+) -> None:
+    """
+    Measure how rows reach PostgreSQL quickest, by size: the apply function with JSON, unnest of arrays, or COPY.
+
+    Example: eval "$(tongbu env)"; python -m bench writes
+    """
+    from bench.alone.writes import compare
+
+    report = compare(dsn, seconds, lambda text: typer.echo(text, err=True))
+    typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+
+
 @app.command(hidden=True)
 def floor(topic: str, file: Path) -> None:
     """Run the bare consumer that `sink` compares with."""
