@@ -1,5 +1,5 @@
 """
-How rows reach PostgreSQL: the apply function with JSON, against unnest of arrays and COPY into a temporary table, by size.
+How rows reach PostgreSQL: the apply function with JSON or with COPY before it, and unnest of arrays, by size.
 
 All three do the same: upsert orders (without lines) where the version is newer and no fence stands against it, in one transaction.
 Batches are interleaved, every row is an update; the medians are ms per batch.
@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -26,7 +27,7 @@ from sink_writers.dialects.postgresql_apply import quote
 from sink_writers.sinks.postgresql import PostgresqlDatabase
 from sink_writers.tables import VERSION, Column, TargetTable
 
-SIZES = (1, 10, 100, 1000, 5000)
+SIZES = (1, 10, 50, 100, 200, 1000, 5000)
 _SAMPLES: dict[str, Any] = {
     "text": "贴片电容 C1",
     "key": "erp:C0001",
@@ -52,10 +53,8 @@ def compare(dsn: str, seconds: float, tell: Callable[[str], None]) -> dict[str, 
     binding = RelationalBinding.model_validate({**spec, "entities": {"sales_order": {}}})
     catalog = Catalog.load()
     targets.apply(binding, targets.plan(binding, catalog))
-    database = PostgresqlDatabase(binding)
-    (table,) = database.tables(catalog)
-    database.learn([table])
-    ways = _Ways(database, table, schema)
+    (table,) = targets.tables(binding, catalog)
+    ways = _Ways(binding, table, schema)
     try:
         report = {str(size): _size(ways, table, size, seconds, tell) for size in SIZES}
     finally:
@@ -69,7 +68,7 @@ def _size(
 ) -> dict[str, Any]:
     found: dict[str, list[float]] = {name: [] for name in ways.all}
     end, version = time.monotonic() + seconds, 0
-    while time.monotonic() < end or len(found["function"]) < 4:
+    while time.monotonic() < end or len(found["json"]) < 4:
         for name, write in ways.all.items():
             version += 1
             rows = [_row(table, number, version) for number in range(size)]
@@ -89,45 +88,36 @@ def _row(table: TargetTable, number: int, version: int) -> Row:
 
 
 class _Ways:
-    def __init__(self, database: PostgresqlDatabase, table: TargetTable, schema: str) -> None:
-        self._database, self._table = database, table
-        self.connection: psycopg.Connection[Any] = database.connect()
-        names = ", ".join(quote(each.name) for each in table.columns)
+    def __init__(self, binding: RelationalBinding, table: TargetTable, schema: str) -> None:
+        self._table = table
+        self._json, self._copied = PostgresqlDatabase(binding), PostgresqlDatabase(binding)
+        self._json.copy_rows, self._copied.copy_rows = 1 << 31, 1
+        for each in (self._json, self._copied):
+            each.learn([table])
+        self.connection: psycopg.Connection[Any] = self._json.connect()
         update = ", ".join(
             f"{quote(each.name)} = excluded.{quote(each.name)}" for each in table.values
         )
-        self._into = f"insert into {schema}.{table.name} as t ({names})"
-        self._guard = (
+        names = ", ".join(quote(each.name) for each in table.columns)
+        arrays = ", ".join(f"%s::{each.sql_type}[]" for each in table.columns)
+        self._query = (
+            f"insert into {schema}.{table.name} as t ({names}) select {names} from unnest({arrays}) x({names}) "
             f"where not exists (select from {schema}.tongbu_fence f where f.table_name = '{table.name}' "
             f"and f.record_key = x.id and f.version >= x.{VERSION}) "
             f"on conflict (id) do update set {update} where t.{VERSION} < excluded.{VERSION}"
         )
-        self._names = names
-        self.connection.execute(
-            f"create temp table stage (like {schema}.{table.name}) on commit delete rows"
-        )
         self.all: dict[str, Callable[[Any, Sequence[Row]], None]] = {
-            "function": self._function,
+            "json": partial(self._shipped, self._json),
             "unnest": self._unnest,
-            "copy": self._copy,
+            "copy": partial(self._shipped, self._copied),
         }
 
-    def _function(self, cursor: Any, rows: Sequence[Row]) -> None:
-        self._database.write(cursor, Changes({self._table.name: list(rows)}), None)
+    def _shipped(self, database: PostgresqlDatabase, cursor: Any, rows: Sequence[Row]) -> None:
+        database.write(cursor, Changes({self._table.name: list(rows)}), None)
 
     def _unnest(self, cursor: Any, rows: Sequence[Row]) -> None:
-        arrays = ", ".join(f"%s::{each.sql_type}[]" for each in self._table.columns)
         columns = [[_plain(each, row[each.name]) for row in rows] for each in self._table.columns]
-        query = f"{self._into} select {self._names} from unnest({arrays}) x({self._names}) {self._guard}"
-        cursor.execute(query, columns, prepare=True)
-
-    def _copy(self, cursor: Any, rows: Sequence[Row]) -> None:
-        with cursor.copy(f"copy stage ({self._names}) from stdin") as copy:
-            for row in rows:
-                copy.write_row([_plain(each, row[each.name]) for each in self._table.columns])
-        cursor.execute(
-            f"{self._into} select {self._names} from stage x {self._guard}", prepare=True
-        )
+        cursor.execute(self._query, columns, prepare=True)
 
 
 def _plain(column: Column, value: Any) -> Any:

@@ -202,12 +202,15 @@ class Postgresql:
         )
 
     def routines(self, connection: Any, found: list[TargetTable]) -> list[str]:
-        """Give the apply function where it is missing. Its name has a hash: a changed one never meets an old writer."""
-        name, statement = apply_function(self.name, self.schema, found)
-        there = connection.execute(
-            "select to_regproc(%s)", [f"{quote(self.schema)}.{quote(name)}"]
-        ).fetchone()[0]
-        return [] if there else [statement]
+        """Give the apply functions where they are missing. Names have a hash: a changed one never meets an old writer."""
+        statements = []
+        for staged in (False, True):
+            name, statement = apply_function(self.name, self.schema, found, staged=staged)
+            there = connection.execute(
+                "select to_regproc(%s)", [f"{quote(self.schema)}.{quote(name)}"]
+            ).fetchone()[0]
+            statements += [] if there else [statement]
+        return statements
 
     def rows(self, table: TargetTable) -> Iterator[dict[str, Any]]:
         """Read a table in the order of its key, by bytes; Decimal, aware datetime, date, and plain JSON values."""
@@ -275,8 +278,8 @@ def is_fenced(error: psycopg.Error) -> bool:
 
 
 def is_data_error(error: psycopg.Error) -> bool:
-    """Tell whether the target refuses a record as it is: SQLSTATE class 22 (data), 23 (constraint), 54 (limits)."""
-    return (error.sqlstate or "")[:2] in ("22", "23", "54")
+    """Tell whether driver or target refuse a record as it is: SQLSTATE class 22 (data), 23 (constraint), 54 (limits)."""
+    return isinstance(error, psycopg.DataError) or (error.sqlstate or "")[:2] in ("22", "23", "54")
 
 
 def explain(name: str, error: psycopg.Error) -> TongbuError:

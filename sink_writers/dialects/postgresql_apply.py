@@ -2,7 +2,8 @@
 The apply function of a binding: one call, one round trip, one transaction.
 
 Measured against statements in a pipeline and one common-table-expression (stack.md section 12), and
-with its input as jsonb, json or arrays: jsonb was quickest for one order, and as quick for many. The
+with its input as jsonb, json or arrays: jsonb was quickest for one order. Many rows go by COPY into
+temporary tables (`python -m bench writes` tells from how many on), and a second function takes them from there. The
 argument is
 
     {"binding", "topic", "partition", "epoch", "from", "to", "lane_offset",      the compare-and-set; absent in a retry
@@ -23,10 +24,23 @@ _FENCE_RULE = """not exists (select from {fence} f
       where f.table_name = {name} and f.record_key = x.id and f.version >= x.version)"""
 
 
-def apply_function(binding: str, schema: str, tables: list[TargetTable]) -> tuple[str, str]:
-    """Give name and definition of the function for these tables; the name changes with the definition."""
+def stage(table: TargetTable) -> tuple[str, str]:
+    """Give name and definition of the temporary table that COPY brings the rows of a table into."""
+    name = f"pg_temp.{quote(f'tongbu_{hashlib.sha256(table.name.encode()).hexdigest()[:12]}')}"
+    columns = ", ".join(f"{quote(each.name)} {each.sql_type}" for each in table.columns)
+    return name, f"create temporary table if not exists {name} ({columns}) on commit delete rows"
+
+
+def apply_function(
+    binding: str, schema: str, tables: list[TargetTable], *, staged: bool = False
+) -> tuple[str, str]:
+    """
+    Give name and definition of the function for these tables; the name changes with the definition.
+
+    The `staged` one finds the rows to put in the tables of `stage`, and in the batch only which tables they are of.
+    """
     roots = [table for table in tables if table.parent is None]
-    writer = _Writer(schema, tables)
+    writer = _Writer(schema, tables, staged=staged)
     steps = [
         writer.move(),
         "  set constraints all deferred;",
@@ -45,9 +59,10 @@ def apply_function(binding: str, schema: str, tables: list[TargetTable]) -> tupl
 
 
 class _Writer:
-    def __init__(self, schema: str, tables: list[TargetTable]) -> None:
+    def __init__(self, schema: str, tables: list[TargetTable], *, staged: bool) -> None:
         self._schema = schema
         self._tables = tables
+        self._staged = staged
 
     def move(self) -> str:
         """Move the position if it is where we left it and the epoch is still ours; a repeated call ends here."""
@@ -74,7 +89,7 @@ class _Writer:
         steps = [
             f"""    with put as (
       insert into {self._name(table)} as t ({_names(table.columns)})
-      select {_names(table.columns, "x.")} from {_rows(table.name, table.columns)}
+      select {_names(table.columns, "x.")} from {self._rows(table, table.columns)}
       where {fence}
       on conflict (id) do update set {assign} where t.{VERSION} < excluded.{VERSION}
       returning id)
@@ -93,11 +108,11 @@ class _Writer:
             else "do nothing"
         )
         return f"""    insert into {self._name(child)} as t ({_names(child.columns)})
-      select {_names(child.columns, "x.")} from {_rows(child.name, child.columns)}
+      select {_names(child.columns, "x.")} from {self._rows(child, child.columns)}
       where x.{owner} in (select unnest(taken))
       on conflict ({owner}, {key}) {changed};
     delete from {self._name(child)} t where t.{owner} in (select unnest(taken)) and not exists (
-      select from {_rows(child.name, keys)} where x.{owner} = t.{owner} and x.{key} = t.{key});"""
+      select from {self._rows(child, keys)} where x.{owner} = t.{owner} and x.{key} = t.{key});"""
 
     def follow(self) -> list[str]:
         """Let the rows that refer to an id that has moved follow it."""
@@ -130,6 +145,12 @@ class _Writer:
     delete from {self._name(table)} t where t.id in (select unnest(taken));
   end if;"""
 
+    def _rows(self, table: TargetTable, columns: tuple[Column, ...]) -> str:
+        if self._staged:
+            return f"{stage(table)[0]} x"
+        typed = ", ".join(f"{quote(column.name)} {column.sql_type}" for column in columns)
+        return f"jsonb_to_recordset(batch->{_literal(table.name)}) x({typed})"
+
     def _children(self, table: TargetTable) -> list[TargetTable]:
         return [each for each in self._tables if each.parent == table.name]
 
@@ -138,11 +159,6 @@ class _Writer:
 
     def _own(self, name: str) -> str:
         return f"{quote(self._schema)}.tongbu_{name}"
-
-
-def _rows(name: str, columns: tuple[Column, ...]) -> str:
-    typed = ", ".join(f"{quote(column.name)} {column.sql_type}" for column in columns)
-    return f"jsonb_to_recordset(batch->{_literal(name)}) x({typed})"
 
 
 def _names(columns: tuple[Column, ...], prefix: str = "") -> str:

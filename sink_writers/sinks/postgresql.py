@@ -10,13 +10,15 @@ import orjson
 import psycopg
 
 from schemas.declarations import RelationalBinding
-from sink_writers.changes import Changes
+from sink_writers.changes import Changes, Row
 from sink_writers.dialects.postgresql import Postgresql, explain, is_data_error, is_fenced
-from sink_writers.dialects.postgresql_apply import apply_function, quote
+from sink_writers.dialects.postgresql_apply import apply_function, quote, stage
 from sink_writers.position import claim
 from sink_writers.sink import Fenced, Move, Place, Position, Refused
 from sink_writers.tables import TargetTable
 
+#: From so many rows on COPY is quicker than JSON (`python -m bench writes`).
+COPY_ROWS = 200
 #: Plans are made while tables are small and then kept, so they must not be sequential scans. A stopped
 #: owner lets go of its locks before the consumer group gives its partition to another.
 _OPTIONS = (
@@ -36,12 +38,16 @@ class PostgresqlDatabase(Postgresql):
         super().__init__(binding)
         self._connection: psycopg.Connection[Any] | None = None
         self._unique: dict[str, list[str]] = {}
-        self._call = ""
+        self.copy_rows = COPY_ROWS
+        self._calls: dict[bool, str] = {}
+        self._tables: dict[str, TargetTable] = {}
 
     def learn(self, tables: list[TargetTable]) -> None:
-        """Name the apply function."""
-        function, _ = apply_function(self.name, self.schema, tables)
-        self._call = f"select {quote(self.schema)}.{quote(function)}(%s::jsonb)"
+        """Name the apply functions."""
+        self._tables = {table.name: table for table in tables}
+        for staged in (False, True):
+            function, _ = apply_function(self.name, self.schema, tables, staged=staged)
+            self._calls[staged] = f"select {quote(self.schema)}.{quote(function)}(%s::jsonb)"
 
     @contextmanager
     def single(self, place: Place) -> Iterator[psycopg.Cursor[Any]]:
@@ -80,8 +86,39 @@ class PostgresqlDatabase(Postgresql):
         return claim(cursor, self.table("tongbu_position"), place)
 
     def write(self, cursor: psycopg.Cursor[Any], changes: Changes, move: Move | None) -> str | None:
-        """Call the apply function."""
-        batch: dict[str, Any] = dict(changes.puts)
+        """Call the apply function; many rows are copied into temporary tables before."""
+        rows = sum(map(len, changes.puts.values()))
+        if rows < self.copy_rows:
+            return self._apply(cursor, changes.puts, changes, move, staged=False)
+        with cursor.connection.transaction():
+            self._copy(cursor, changes.puts)
+            names: dict[str, list[Row]] = {name: [] for name in changes.puts}
+            return self._apply(cursor, names, changes, move, staged=True)
+
+    def _copy(self, cursor: psycopg.Cursor[Any], puts: dict[str, list[Row]]) -> None:
+        for name, rows in puts.items():
+            table = self._tables[name]
+            stored, definition = stage(table)
+            cursor.execute(definition)
+            columns = [(each.name, each.kind == "json") for each in table.columns]
+            names = ", ".join(quote(each.name) for each in table.columns)
+            cursor.execute(f"delete from {stored}")  # an earlier write of the same transaction
+            with cursor.copy(f"copy {stored} ({names}) from stdin") as copy:
+                for row in rows:
+                    copy.write_row(
+                        [_text(row[each]) if is_json else row[each] for each, is_json in columns]
+                    )
+
+    def _apply(
+        self,
+        cursor: psycopg.Cursor[Any],
+        puts: dict[str, list[Row]],
+        changes: Changes,
+        move: Move | None,
+        *,
+        staged: bool,
+    ) -> str | None:
+        batch: dict[str, Any] = dict(puts)
         batch |= {f"{table}~": moved for table, moved in changes.moves.items()}
         batch |= {f"{table}-": gone for table, gone in changes.removals.items()}
         if move is not None:
@@ -94,7 +131,7 @@ class PostgresqlDatabase(Postgresql):
                 "to": move.to.next_offset,
                 "lane_offset": move.to.lane_offset,
             }
-        cursor.execute(self._call, [_json(batch)], prepare=True)
+        cursor.execute(self._calls[staged], [_json(batch)], prepare=True)
         row = cursor.fetchone()
         return row[0] if row else None
 
@@ -118,6 +155,10 @@ class PostgresqlDatabase(Postgresql):
         if self._connection:
             self._connection.close()
             self._connection = None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value, default=str).decode()
 
 
 def _json(batch: dict[str, Any]) -> str:

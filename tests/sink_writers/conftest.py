@@ -21,7 +21,7 @@ from sink_writers import fills, targets
 from sink_writers.messages import Chunk, Message, Record
 from sink_writers.parts import Parts
 from sink_writers.sink import Place, Position, Sink
-from sink_writers.sinks import make_sink
+from sink_writers.sinks import make_sink, postgresql
 from sink_writers.sinks.memory import MemorySink
 from tongbu.deploy.captured import mysql_arguments
 from tongbu.replay_targets import rename
@@ -395,10 +395,15 @@ def environment_of(kind: str, request: pytest.FixtureRequest) -> dict[str, str]:
     return found
 
 
-@pytest.fixture(params=KINDS)
-def target(request: pytest.FixtureRequest, world: World) -> Iterator[Target]:
-    """A fresh target of every relational kind."""
-    made = make_target(request.param, world, environment_of(request.param, request))
+@pytest.fixture(params=[*KINDS, pytest.param("postgresql-copy", marks=INTEGRATION)])
+def target(
+    request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Target]:
+    """A fresh target of every relational kind; PostgreSQL also with COPY, which else only large batches see."""
+    kind, _, copies = request.param.partition("-")
+    if copies:
+        monkeypatch.setattr(postgresql, "COPY_ROWS", 1)
+    made = make_target(kind, world, environment_of(kind, request))
     yield made
     made.close()
 
