@@ -1,0 +1,58 @@
+"""Declarations of mirrored tables: strict, and checked against sources and bindings."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.declarations import load_mirrors
+from schemas.errors import DeclarationError
+from tongbu.deploy import mirrors
+from tongbu.deploy.deployment import Deployment
+
+GOOD = """
+mirror: erp-to-warehouse
+source: erp
+binding: warehouse
+tables:
+  public.Customer: u8_Customer
+"""
+
+
+def declared(tmp_path, text):
+    (tmp_path / "mirrors").mkdir()
+    (tmp_path / "mirrors/one.yaml").write_text(text, encoding="utf-8")
+    return Deployment({}, declarations=tmp_path)
+
+
+def test_mirrored_tables_are_captured(tmp_path):
+    (tmp_path / "mappings").mkdir()
+    (tmp_path / "rules").mkdir()
+    subject = declared(tmp_path, GOOD)
+    mirrors.check(subject)
+
+    assert subject.tables_of("erp") == ["public.Customer"]
+
+
+def test_an_unknown_key_is_refused_with_its_line(tmp_path):
+    with pytest.raises(DeclarationError, match=r"one.yaml:5.*unknown key `bindings`"):
+        _ = declared(tmp_path, GOOD.replace("tables:", "bindings: x\ntables:")).mirrors
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("source: erp", "source: crm", r":3.*no source `crm`"),
+        ("binding: warehouse", "binding: lake", r":4.*no relational binding `lake`"),
+        ("binding: warehouse", "binding: order-events", r":4.*no relational binding"),
+    ],
+)
+def test_what_is_not_there_is_named_with_its_line(tmp_path, old, new, said):
+    with pytest.raises(DeclarationError, match=said):
+        mirrors.check(declared(tmp_path, GOOD.replace(old, new)))
+
+
+def test_two_tables_of_a_binding_can_not_have_one_name(tmp_path):
+    text = GOOD + "  other.Customer: u8_Customer\n"
+    (tmp_path / "one.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(DeclarationError, match=r"is the mirror of public.Customer already"):
+        load_mirrors(tmp_path)
