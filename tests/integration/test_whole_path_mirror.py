@@ -87,9 +87,6 @@ def test_250_tables_of_an_unknown_erp_are_one_command(
             erp.execute(
                 f"CREATE TABLE many.{name} (id int PRIMARY KEY, name text, amount numeric(12,2), at timestamp)"
             )
-            erp.execute(
-                f"INSERT INTO many.{name} SELECT n, '行' || n, n * 1.5, '2026-01-01' FROM generate_series(1, 3) n"
-            )
         erp.execute("CREATE TABLE many.keyless (a int)")
         erp.execute("CREATE TABLE many.shapes (id int PRIMARY KEY, area circle)")
 
@@ -110,7 +107,10 @@ def test_250_tables_of_an_unknown_erp_are_one_command(
     declared = time.monotonic() - began
     with psycopg.connect(source, autocommit=True) as erp:
         for name in names:
-            erp.execute(f"INSERT INTO many.{name} VALUES (9, 'live', 9, now())")
+            erp.execute(
+                f"INSERT INTO many.{name} SELECT n, '行' || n, n * 1.5, '2026-01-01' FROM generate_series(1, 3) n"
+            )
+            erp.execute(f"UPDATE many.{name} SET at = now() WHERE id = 2")
             erp.execute(f"DELETE FROM many.{name} WHERE id = 1")
 
     def all_equal() -> bool:
