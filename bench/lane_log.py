@@ -257,6 +257,22 @@ class Log:
             self.row(*row, xid=self.xid)  # type: ignore[misc]
         self.end(self.xid)
 
+    def read(self, table: str, row: dict[str, Any], connector: str) -> None:
+        """Write a row that a connector has read in its initial snapshot."""
+        self.row("r", table, row)
+        value = orjson.loads(self.records[-1].value or b"")
+        value["source"] |= {"name": connector, "snapshot": "true"}
+        self.records[-1] = msgspec.structs.replace(self.records[-1], value=orjson.dumps(value))
+
+    def notice(self, what: str, connector: str, table: str | None = None, **data: str) -> None:
+        """Write a connector's notice about its initial snapshot."""
+        data = data | {"connector_name": connector}
+        if table is not None:
+            data |= {"scanned_collection": f"public.{table}", "status": "SUCCEEDED"} | data
+        self.add(
+            {"aggregate_type": "Initial Snapshot", "type": what, "id": "x", "additional_data": data}
+        )
+
     def snapshot_completed(self) -> None:
         self.add({"aggregate_type": "Initial Snapshot", "type": "COMPLETED", "id": "x"})
 

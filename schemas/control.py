@@ -80,6 +80,17 @@ class Republish(_Control, frozen=True, kw_only=True, tag="republish"):
     ids: tuple[str, ...] = ()
 
 
+class Snapshot(_Control, frozen=True, kw_only=True, tag="snapshot"):
+    """
+    Tables are read again from the source from here on; stands in the log before the first of them is read.
+
+    `snapshot` is the id that capture's notices about it carry; they tell its end.
+    """
+
+    snapshot: str
+    tables: tuple[str, ...]
+
+
 class Retry(_Control, frozen=True, kw_only=True, tag="retry"):
     """Map the withheld ids of an entity again."""
 
@@ -107,7 +118,15 @@ class Incarnation(_Control, frozen=True, kw_only=True, tag="incarnation"):
 
 
 ControlRecord = (
-    Lane | CapturedSchema | Declarations | Republish | Retry | Skip | Resume | Incarnation
+    Lane
+    | CapturedSchema
+    | Declarations
+    | Republish
+    | Snapshot
+    | Retry
+    | Skip
+    | Resume
+    | Incarnation
 )
 
 _encoder = msgspec.json.Encoder()

@@ -76,6 +76,12 @@ class EntityPlan:
         """The mapping as it was declared."""
         return self.mapping.mapping
 
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What the indexes of the entity depend on, and which tables it reads."""
+        declared = self.declared
+        return self.root, declared.parts, declared.id_columns, declared.where, declared.tables
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -90,9 +96,9 @@ class InForce:
     """
     Declarations and captured schema of a lane, ready for use.
 
-    `entities` stand parents first; `imaged` are the tables whose rows are kept as images, `repairs` what their
-    values need, `needed` the columns that their rows must bring, `misfits` why a mapping can't use a table as it is,
-    `mirrors` the tables that are copied as they are.
+    `tables` are the captured ones: their rows are kept as images, `repairs` is what their values need, `needed` the
+    columns that their rows must bring. `entities` stand parents first, `misfits` say why a mapping can't use a table
+    as it is, `mirrors` are the tables that are copied as they are.
     """
 
     hash: str
@@ -102,7 +108,6 @@ class InForce:
     roles: dict[str, tuple[Role, ...]]
     transactions: Writer
     dead_letters: Writer
-    imaged: frozenset[str]
     repairs: dict[str, Repairs]
     needed: dict[str, frozenset[str]]
     misfits: dict[str, Misfit]
@@ -130,8 +135,6 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
         plans[mapping.entity] = _plan(mapping, declared, tables, writers, own)
     ordered = {name: plans[name] for name in _parents_first(plans)}
     mirrors = _mirrors(declared, captured, tables, writers)
-    imaged = frozenset(table for plan in plans.values() for table in plan.declared.tables)
-    imaged |= mirrors.keys()
     return InForce(
         hash=declared.hash,
         placeholder=declared.unavailable_placeholder,
@@ -140,9 +143,8 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
         roles=_roles(ordered),
         transactions=writers["canonical.transactions.v1"],
         dead_letters=writers["hub.dead-letter.v1"],
-        imaged=imaged,
-        repairs={name: repairs(tables[name]) for name in imaged},
-        needed={name: _needed(name, plans.values()) for name in imaged},
+        repairs={name: repairs(table) for name, table in tables.items()},
+        needed={name: _needed(name, plans.values()) for name in tables},
         misfits={
             each.table: each
             for plan in reversed(plans.values())

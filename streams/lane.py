@@ -16,7 +16,7 @@ from schemas import control, lane_offset
 from schemas.errors import TongbuError
 from streams.errors import LaneStopped, OtherIncarnationError, RecordError
 from streams.held import Held
-from streams.in_force import InForce, compile_in_force
+from streams.in_force import EntityPlan, InForce, compile_in_force
 from streams.pipeline import Turn
 from streams.quarantine import DROPPED, Quarantine, emptied
 from streams.records import (
@@ -26,11 +26,12 @@ from streams.records import (
     End,
     LaneRecord,
     Output,
-    SnapshotCompleted,
+    SnapshotNotice,
     SourceTransaction,
 )
 from streams.republishing import Republishing
 from streams.seal import Seal
+from streams.snapshots import Snapshots
 from streams.stages.ddl import TableChange, redefine
 from streams.stages.decode import decode
 from streams.stages.encode import (
@@ -56,6 +57,7 @@ class Counters:
     transactions: int = 0
     repeats: int = 0
     unchanged: int = 0
+    swept: int = 0
     published: int = 0
     dead_letters: int = 0
 
@@ -80,6 +82,7 @@ class Lane:
         self.waiting = Waiting(state)
         self.quarantine = Quarantine(state, self.held)
         self.republishing = Republishing(source, state)
+        self.snapshots = Snapshots(state)
         #: Why it can't go on from its state.
         self.unfit: str | None = None
         stored = state.get(LANE)
@@ -126,13 +129,14 @@ class Lane:
             return
         if event is None:
             return
-        if isinstance(event, SnapshotCompleted):
-            entities = [*in_force.entities, *in_force.mirrors]
-            yield from self.republishing.snapshot_completed(record.offset, entities)
+        if isinstance(event, SnapshotNotice):
+            yield from self._snapshot(event, record, in_force)
             return
         if isinstance(event, Change):
             self.counters.changes += 1
             if event.operation == "r":
+                if not self._asked_for(event):
+                    return
                 turn = self._turn(record, in_force)
                 turn.snapshot_rows([event])
                 yield from self._outputs(turn)
@@ -186,7 +190,7 @@ class Lane:
             turn.in_force = self.in_force or turn.in_force
         made_again = None
         for each in changes:
-            if each.name not in turn.in_force.imaged:
+            if each.name not in turn.in_force.tables:
                 continue
             ward = self.quarantine.tables.get(each.name)
             if each.table is None:
@@ -196,6 +200,38 @@ class Lane:
                 self.quarantine.keep(emptied(each.name))
                 made_again = each.name
         yield from self._judge(turn, made_again, before)
+
+    def _asked_for(self, row: Change) -> bool:
+        """Tell whether a row belongs to a snapshot that has begun: one that comes late may be of any age."""
+        return row.table in self.snapshots.active or row.reader in (None, self.source)
+
+    def _snapshot(
+        self, notice: SnapshotNotice, record: LaneRecord, in_force: InForce
+    ) -> Iterator[Output | None]:
+        """Follow a snapshot: its rows count from its beginning, and at its end what it did not find is gone."""
+        own = notice.connector in (None, self.source)
+        captured = list(in_force.tables)
+        ended = yield from self.snapshots.follow(notice, captured if own else None, record.offset)
+        if ended:
+            yield from self._complete(ended, record, in_force)
+
+    def _complete(
+        self, tables: list[str], record: LaneRecord, in_force: InForce
+    ) -> Iterator[Output | None]:
+        """Sweep what the snapshots of tables did not find, and publish what reads them, as far as all of it is there."""
+        turn = self._turn(record, in_force, kind="republish")
+        yield from turn.sweep(tables)
+        yield from self._outputs(turn)
+        for table in tables:
+            yield from self.snapshots.end(table, complete=True)
+        ready = [
+            name
+            for name, plan in in_force.entities.items()
+            if not self.snapshots.waits(plan) and not set(tables).isdisjoint(plan.declared.tables)
+        ]
+        ready += [table for table in tables if table in in_force.mirrors]
+        yield from self.republishing.resume(ready)
+        yield from self.republishing.enqueue(record.offset, ready)
 
     def _turn(
         self,
@@ -207,7 +243,7 @@ class Lane:
         version = lane_offset.pack(self.epoch, record.offset)
         id_, at = (transaction.id, transaction.committed_at) if transaction else (None, None)
         moment = Moment(self.source, version, record, kind, id_, at)
-        return Turn(moment, in_force, self.state, self.seal, self.quarantine)
+        return Turn(moment, in_force, self.state, self.seal, self.quarantine, self.snapshots)
 
     def _outputs(self, turn: Turn) -> Iterator[Output | None]:
         """Give the Kafka records of a turn: the targets' message first, for it is the one that is waited for."""
@@ -220,6 +256,7 @@ class Lane:
             yield dead_letter(letter, moment, turn.in_force)
         self.counters.published += len(message.records)
         self.counters.unchanged += turn.unchanged
+        self.counters.swept += turn.swept
         for letter in turn.letters:
             self.counters.dead_letters += letter.state == "open"
             if letter.entity_id is not None:
@@ -238,11 +275,9 @@ class Lane:
         if isinstance(found, control.Lane):
             self._open_lane(found)
         elif isinstance(found, control.Declarations | control.CapturedSchema):
-            place = _DECLARATIONS if isinstance(found, control.Declarations) else _CAPTURED
-            before = self.in_force
-            self.state.put(place, record.value)
-            self._compile()
-            yield from self._judged(record, None, before)
+            yield from self._bring_into_force(found, record)
+        elif isinstance(found, control.Snapshot):
+            yield from self.snapshots.begin(found.snapshot, found.tables, record.offset)
         elif isinstance(found, control.Republish):
             yield from self._republish(found, record)
         elif isinstance(found, control.Retry | control.Skip):
@@ -269,6 +304,36 @@ class Lane:
                 "Run `tongbu apply`: a new log needs a `lane` record with a higher epoch, and a state of its own.",
             )
         self.epoch = lane.epoch
+
+    def _bring_into_force(
+        self, found: control.Declarations | control.CapturedSchema, record: LaneRecord
+    ) -> Iterator[Output | None]:
+        """
+        Bring declarations or a captured schema into force.
+
+        Tables that are new are incomplete until a snapshot has read them. Entities that read their rows otherwise than
+        before are indexed and published anew.
+        """
+        before, place = self.in_force, _DECLARATIONS
+        if isinstance(found, control.CapturedSchema):
+            place = _CAPTURED
+            if before is not None:
+                now = [table.qualified for table in found.tables]
+                yield from self.snapshots.recaptured(before.tables, now)
+        self.state.put(place, record.value)
+        self._compile()
+        if self.in_force is None:
+            return
+        known = {} if before is None else {name: p.shape for name, p in before.entities.items()}
+        plans = self.in_force.entities if before is not None else {}
+        anew = [plan for name, plan in plans.items() if known.get(name) != plan.shape]
+        turn = self._turn(record, self.in_force, kind="release")
+        yield from turn.reindex(anew)
+        yield from self._judge(turn, None, before)
+        yield from self._outputs(turn)
+        ready = [plan.entity for plan in anew if not self.snapshots.waits(plan)]
+        if ready:
+            yield from self.republishing.enqueue(record.offset, ready)
 
     def _compile(self) -> None:
         declared, captured = self.state.get(_DECLARATIONS), self.state.get(_CAPTURED)
@@ -309,7 +374,7 @@ class Lane:
         judged = quarantine.to_judge(turn.in_force)
         for name in changed:
             key = turn.in_force.tables[name].key
-            if name in turn.in_force.imaged and key and key != known[name].key:
+            if key and key != known[name].key:
                 turn.rekey(name)
         for table, misfit in misfits.items():
             if table not in quarantine.tables or table in judged:
@@ -323,7 +388,13 @@ class Lane:
 
     def _republish(self, found: control.Republish, record: LaneRecord) -> Iterator[Output | None]:
         plan = self.in_force.published(found.entity) if self.in_force else None
-        if self.in_force is None or plan is None or not self.republishing.is_due(found):
+        if self.in_force is None or plan is None:
+            yield from self.republishing.pass_over(found)
+            return
+        if not self.republishing.is_due(found):
+            return
+        if isinstance(plan, EntityPlan) and self.snapshots.waits(plan):
+            yield from self.republishing.defer(found)
             return
         turn = self._turn(record, self.in_force, kind="republish")
         yield from turn.republish(found, plan)

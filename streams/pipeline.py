@@ -25,7 +25,8 @@ from streams.quarantine import (
 )
 from streams.records import Change, RowChange
 from streams.seal import Seal
-from streams.stages import image, publish
+from streams.snapshots import Snapshots
+from streams.stages import image, index, publish
 from streams.stages.aggregate import Touched, TouchedSet
 from streams.stages.drafts import Drafts
 from streams.stages.encode import Letter, Message, Moment, entity_record
@@ -43,19 +44,28 @@ class Turn:
     """What one lane offset makes: a message for the targets, and dead letters."""
 
     def __init__(
-        self, moment: Moment, in_force: InForce, store: Store, seal: Seal, quarantine: Quarantine
+        self,
+        moment: Moment,
+        in_force: InForce,
+        store: Store,
+        seal: Seal,
+        quarantine: Quarantine,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.moment = moment
         self.in_force = in_force
         self.quarantine = quarantine
         self.store = store
         self.seal = seal
+        self.snapshots = snapshots or Snapshots(store)
         self.message = Message(store.spool())
         self.letters: list[Letter] = []
         #: Tables that this turn let out of quarantine.
         self.resumed: set[str] = set()
         #: Updates of rows that changed nothing.
         self.unchanged = 0
+        #: Rows that a snapshot did not find any more.
+        self.swept = 0
         self.withheld = Withheld(moment, store, seal, self.message, self.letters)
         self.mirrored = MirrorRows(moment, self.message, self.withheld)
 
@@ -88,7 +98,10 @@ class Turn:
 
     def _settle_all(self, touched: TouchedSet, drafts: Drafts) -> Iterator[None]:
         for number, each in enumerate(touched, 1):
-            self._settle(each, drafts)
+            if self.snapshots.waits(each.plan):
+                publish.identify(each, self.moment.source, self.store)
+            else:
+                self._settle(each, drafts)
             if number % _PAUSE == 0:
                 yield
 
@@ -110,6 +123,38 @@ class Turn:
                 touched.add(row_change)
         for each in touched:
             publish.identify(each, self.moment.source, self.store)
+
+    def sweep(self, tables: Iterable[str]) -> Iterator[None]:
+        """Take away the rows that snapshots of tables did not find; what was published of them is deleted."""
+        touched = TouchedSet(self.in_force, self.store)
+        for table in tables:
+            mirror = self.in_force.mirrors.get(table)
+            for key, row in self.snapshots.unseen(table):
+                self.store.put(image.image_key(table, key), None)
+                gone = RowChange(table, key, row, None)
+                touched.add(gone)
+                if mirror is not None:
+                    self.mirrored.add(mirror, gone)
+                self.swept += 1
+                if self.swept % _PAUSE == 0:
+                    yield
+        drafts = Drafts(self.in_force, self.store)
+        for each in touched:
+            if each.root_touched:  # what is gone of a part is told by the republish that follows
+                self._settle(each, drafts)
+        yield from self._encode(drafts)
+
+    def reindex(self, plans: Iterable[EntityPlan]) -> Iterator[None]:
+        """Make the indexes of entities anew; what was published and has no row by the new mapping is deleted."""
+        drafts = Drafts(self.in_force, self.store)
+        for plan in plans:
+            for number, draft in enumerate(index.rebuild(plan, self.moment.source, self.store), 1):
+                if draft is not None:
+                    self.withheld.release(plan, draft.id)
+                    drafts.append(draft)
+                if number % _PAUSE == 0:
+                    yield
+        yield from self._encode(drafts)
 
     def republish(self, control: Republish, plan: EntityPlan | MirrorPlan) -> Iterator[None]:
         """Publish the next ids of an entity in their current state; `message.fill` says how far it came."""
@@ -227,6 +272,7 @@ class Turn:
 
     def rekey(self, table: str) -> None:
         """Take that a table has another key: its images move, and the indexes with them; nothing is published."""
+        self.snapshots.set_aside(table)
         touched = TouchedSet(self.in_force, self.store)
         for change in image.rekey(self.in_force.tables[table], self.store):
             touched.add(change)
@@ -246,13 +292,19 @@ class Turn:
 
     def _resolve(self, change: Change, was_kept: bool) -> Iterator[RowChange]:
         table = self.in_force.tables.get(change.table)
-        if table is None or change.table not in self.in_force.imaged:
+        if table is None:
             return
         if not was_kept and self._quarantined(change):
             self.quarantine.keep(change)
+            self.snapshots.set_aside(change.table)
             return
         if wanted := self.in_force.repairs[change.table]:
             repair(change, wanted)
+        if change.table in self.snapshots.active:
+            admitted = self.snapshots.admit(change, table)
+            if admitted is None:
+                return
+            change = admitted
         placeholder = self.in_force.placeholder
         try:
             if change.operation == "u":
@@ -308,11 +360,11 @@ class Turn:
 
     def _encode(self, drafts: Drafts) -> Iterator[None]:
         count = len(drafts)
-        for index, draft in enumerate(drafts):
-            if index % _PAUSE == _PAUSE - 1:
+        for place, draft in enumerate(drafts):
+            if place % _PAUSE == _PAUSE - 1:
                 yield
             try:
-                record = entity_record(draft, self.moment, index, count)
+                record = entity_record(draft, self.moment, place, count)
             except RecordError as error:
                 self._withhold(draft.plan, draft.id, error, b"")
                 continue

@@ -113,7 +113,7 @@ class Quarantine:
         return [
             table
             for table, ward in self.tables.items()
-            if (ward.code != DROPPED or table not in in_force.imaged)
+            if (ward.code != DROPPED or table not in in_force.tables)
             and (ward.declared, ward.captured) != (in_force.hash, in_force.tables.get(table))
         ]
 

@@ -49,7 +49,8 @@ class Change:
     One row change decoded from a Debezium event.
 
     `operation` is Debezium's: c, u, d, r (snapshot read), t (truncate). Values of before and after are as
-    in its JSON; `moved_from`/`moved_to` hold the other key of a primary-key change.
+    in its JSON; `moved_from`/`moved_to` hold the other key of a primary-key change. `reader` is the connector that
+    read a row of a snapshot, or `incremental`.
     """
 
     table: str
@@ -61,6 +62,7 @@ class Change:
     committed_at: int | None
     moved_from: Row | None = None
     moved_to: Row | None = None
+    reader: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,21 @@ class Ddl:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotCompleted:
-    """Debezium's notification that the initial snapshot has read all tables."""
+class SnapshotNotice:
+    """
+    Debezium's notification about a snapshot.
+
+    `what` is its type (STARTED, TABLE_SCAN_COMPLETED, COMPLETED, ABORTED, SKIPPED …), `connector` who takes it (its
+    topic prefix); `table` and `status` say how the scan of a table ended.
+    """
+
+    what: str
+    connector: str | None = None
+    table: str | None = None
+    status: str | None = None
 
 
-Event = Change | Begin | End | Ddl | SnapshotCompleted
+Event = Change | Begin | End | Ddl | SnapshotNotice
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from streams.records import Output
 from streams.stages.image import Store
 
 _QUEUE, _PUBLISHED, _FILL = b"sys\0queue", b"sys\0published", b"fil\0"
+_DEFERRED = b"sys\0deferred"
 _DONE = "\x00done"
 #: Fills that are done are known for so many more: a chunk of theirs that was asked for twice must not begin them anew.
 _FINISHED, FINISHED_KEPT = b"sys\0finished-fills", 100
@@ -29,10 +30,16 @@ class Republishing:
         """Tell whether an initial snapshot was published completely."""
         return self._store.get(_PUBLISHED) is not None
 
-    def snapshot_completed(self, offset: int, entities: list[str]) -> Iterator[Output]:
-        """All tables are imaged: publish every entity, parents first, one after the other."""
-        self._store.put(_QUEUE, [f"{_SNAPSHOT}{offset}", *entities])
-        yield from self._next_in_queue()
+    def enqueue(self, offset: int, entities: list[str]) -> Iterator[Output]:
+        """Publish entities, one after the other, behind those that wait already."""
+        waiting: list[list[str]] | None = self._store.get(_QUEUE)
+        names = {entity for _, entity in waiting or ()}
+        added = [
+            [f"{_SNAPSHOT}{offset}-{entity}", entity] for entity in entities if entity not in names
+        ]
+        self._store.put(_QUEUE, [*(waiting or ()), *added])
+        if waiting is None:
+            yield from self._next_in_queue()
 
     def is_due(self, chunk: Republish) -> bool:
         """Tell whether a chunk is the one that comes next; one that was asked for twice is published once."""
@@ -52,6 +59,30 @@ class Republishing:
         """Ask for the first chunk of an entity, for everybody."""
         return self._append(Republish(source=self._source, entity=entity, fill=fill))
 
+    def pass_over(self, chunk: Republish) -> Iterator[Output]:
+        """Leave out a chunk of an entity that is not mapped any more, so that what waits behind it goes on."""
+        if self.is_due(chunk) and chunk.fill.startswith(_SNAPSHOT):
+            self._store.put(_place(chunk), _DONE)
+            self._finish(_place(chunk))
+            yield from self._next_in_queue()
+
+    def defer(self, chunk: Republish) -> Iterator[Output]:
+        """Keep a chunk until its entity can be published; the lane's own queue comes back to it anyway."""
+        if chunk.fill.startswith(_SNAPSHOT):
+            yield from self.pass_over(chunk)
+        else:
+            deferred = self._store.get(_DEFERRED) or []
+            self._store.put(_DEFERRED, [*deferred, msgspec.to_builtins(chunk)])
+
+    def resume(self, entities: list[str]) -> Iterator[Output]:
+        """Ask again for what was deferred of entities."""
+        deferred = [msgspec.convert(each, Republish) for each in self._store.get(_DEFERRED) or ()]
+        kept = [each for each in deferred if each.entity not in entities]
+        self._store.put(_DEFERRED, [msgspec.to_builtins(each) for each in kept] or None)
+        for each in deferred:
+            if each.entity in entities:
+                yield self._append(each)
+
     def _finish(self, place: bytes) -> None:
         """Forget the fill that was done first where there are too many."""
         finished = self._store.get(_FINISHED)
@@ -63,15 +94,15 @@ class Republishing:
         self._store.put(_FINISHED, finished[-FINISHED_KEPT:])
 
     def _next_in_queue(self) -> Iterator[Output]:
-        queue = self._store.get(_QUEUE)
-        if not queue:
+        """Ask for the next entity; the queue is there, be it empty, until the last one is published."""
+        waiting: list[list[str]] = self._store.get(_QUEUE) or []
+        if not waiting:
+            self._store.put(_QUEUE, None)
             self._store.put(_PUBLISHED, True)
             return
-        name, *entities = queue
-        self._store.put(_QUEUE, [name, *entities[1:]] if entities[1:] else None)
-        if entities:
-            first = entities[0]
-            yield self._append(Republish(source=self._source, entity=first, fill=f"{name}-{first}"))
+        (fill, entity), *rest = waiting
+        self._store.put(_QUEUE, rest)
+        yield self._append(Republish(source=self._source, entity=entity, fill=fill))
 
     def _append(self, record: Republish) -> Output:
         key, value = control.encode(record)

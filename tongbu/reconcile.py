@@ -105,7 +105,8 @@ def reconcile(
 
 
 def _fill(source: ExpectedSource, dsn: str, steps: Steps) -> None:
-    read = source.in_force.imaged
+    plans = source.in_force.entities.values()
+    read = {table for plan in plans for table in plan.declared.tables}
     tables = [table for name, table in source.in_force.tables.items() if name in read]
     with steps.step(f"reading {source.source}") as advance:
         for count in source.fill(source_rows.read(dsn, tables)):

@@ -75,16 +75,10 @@ class TouchedSet:
             if old is not None:
                 self._unlink(plan, part, old, change.before_key or change.key)
             if new is not None:
-                self._link(plan, part, new, change.key)
+                link(plan, part, new, change.key, self._store)
         for parent in {old: None, new: None}:
             if parent is not None:
                 self._touch(plan, parent)
-
-    def _link(self, plan: EntityPlan, part: PartPlan, parent: bytes, key: bytes) -> None:
-        place = _children_key(plan, part, parent)
-        children = self._store.get(place) or []
-        if key not in children:
-            self._store.put(place, [*children, key])
 
     def _unlink(self, plan: EntityPlan, part: PartPlan, parent: bytes, key: bytes) -> None:
         place = _children_key(plan, part, parent)
@@ -92,8 +86,21 @@ class TouchedSet:
         self._store.put(place, children or None)
 
 
+def link(plan: EntityPlan, part: PartPlan, parent: bytes, key: bytes, store: Store) -> None:
+    """Note that a row of a part belongs to a root."""
+    place = _children_key(plan, part, parent)
+    children = store.get(place) or []
+    if key not in children:
+        store.put(place, [*children, key])
+
+
+def children_prefix(plan: EntityPlan) -> bytes:
+    """Give where the rows of an entity's parts are noted."""
+    return b"kid\0" + f"{plan.entity}\0".encode()
+
+
 def _children_key(plan: EntityPlan, part: PartPlan, parent: bytes) -> bytes:
-    return b"kid\0" + f"{plan.entity}\0{part.alias}\0".encode() + parent
+    return children_prefix(plan) + f"{part.alias}\0".encode() + parent
 
 
 def in_scope(plan: EntityPlan, root: Row | None) -> bool:

@@ -53,12 +53,7 @@ class TableChange(msgspec.Struct):
         return Table(schema=database, name=name, columns=columns, key=key)
 
 
-class _Source(msgspec.Struct):
-    snapshot: str | None = None
-
-
 class _Ddl(msgspec.Struct, rename="camel"):
-    source: _Source | None = None
     table_changes: tuple[TableChange, ...] = ()
 
 
@@ -66,14 +61,8 @@ _decode = msgspec.json.Decoder(_Ddl).decode
 
 
 def table_changes(value: bytes) -> tuple[TableChange, ...]:
-    """
-    Give what a DDL record changes.
-
-    That is nothing in a snapshot: it tells of every table as if it were made anew, and the captured schema knows them.
-    """
-    found = _decode(value)
-    taken = found.source is not None and found.source.snapshot not in (None, "false")
-    return () if taken else found.table_changes
+    """Give what a DDL record changes."""
+    return _decode(value).table_changes
 
 
 def redefine(captured: CapturedSchema, changes: Iterable[TableChange]) -> CapturedSchema:

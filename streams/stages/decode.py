@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from streams.errors import RecordError
-from streams.records import Begin, Change, Ddl, End, Event, LaneRecord, Position, SnapshotCompleted
+from streams.records import Begin, Change, Ddl, End, Event, LaneRecord, Position, SnapshotNotice
 from streams.stages.ddl import table_changes
 
+#: The reader of rows that nobody has begun to read: somebody has sent the connector a signal by hand.
+INCREMENTAL = "incremental"
 _OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
 
 
@@ -31,6 +33,21 @@ class _Bracket(msgspec.Struct):
     id: str
 
 
+class _ReadFrom(msgspec.Struct):
+    name: str | None = None
+    snapshot: str | None = None
+
+
+class _FromSource(msgspec.Struct):
+    source: _ReadFrom | None = None
+
+
+class _Notice(msgspec.Struct):
+    connector_name: str | None = None
+    scanned_collection: str | None = None
+    status: str | None = None
+
+
 class _Envelope(msgspec.Struct):
     op: str | None = None
     before: dict[str, Any] | None = None
@@ -42,9 +59,11 @@ class _Envelope(msgspec.Struct):
     ddl: str | None = None
     aggregate_type: str | None = None
     type: str | None = None
+    additional_data: _Notice | None = None
 
 
 _decode = msgspec.json.Decoder(_Envelope).decode
+_decode_read_from = msgspec.json.Decoder(_FromSource).decode
 _decode_key = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -61,13 +80,20 @@ def decode(record: LaneRecord) -> Event | None:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecordError("decode", "not-debezium", f"is not Debezium's JSON: {error}") from error
     if envelope.op is not None:
-        return _change(envelope, record) if envelope.op != "m" else None
+        if envelope.op == "m":
+            return None
+        change = _change(envelope, record)
+        if envelope.op == "r":
+            change.reader = _reader(record.value)
+        return change
     if envelope.status is not None and envelope.id is not None:
         return _bracket(envelope.status, envelope.id)
     if envelope.ddl is not None:
+        if _of_snapshot(record.value).snapshot not in (None, "false"):
+            return None  # it tells of every table as if it were made now, in the middle of any transaction
         return Ddl(table_changes(record.value))
-    if envelope.aggregate_type == "Initial Snapshot" and envelope.type == "COMPLETED":
-        return SnapshotCompleted()
+    if envelope.aggregate_type is not None:
+        return _notice(envelope)
     return None
 
 
@@ -92,6 +118,23 @@ def _change(envelope: _Envelope, record: LaneRecord) -> Change:
             elif name == _NEW_KEY:
                 change.moved_to = _decode_key(value)
     return change
+
+
+def _of_snapshot(value: bytes) -> _ReadFrom:
+    """Give which connector made a record, and whether in a snapshot: a second look that records of the stream don't need."""
+    return _decode_read_from(value).source or _ReadFrom()
+
+
+def _reader(value: bytes) -> str | None:
+    source = _of_snapshot(value)
+    return INCREMENTAL if source.snapshot == "incremental" else source.name
+
+
+def _notice(envelope: _Envelope) -> SnapshotNotice | None:
+    if envelope.aggregate_type != "Initial Snapshot" or envelope.type is None:
+        return None
+    data = envelope.additional_data or _Notice()
+    return SnapshotNotice(envelope.type, data.connector_name, data.scanned_collection, data.status)
 
 
 def _position(source: _Source) -> Position:

@@ -66,14 +66,14 @@ class Failed:
 
 def ids_after(plan: EntityPlan, after: str, limit: int, store: Store) -> list[tuple[str, bytes]]:
     """Give the next ids of an entity with their root keys, in the order of their UTF-8 bytes."""
-    prefix = _index_key(plan, "")
+    prefix = index_key(plan, "")
     found = store.scan(prefix, after.encode(), limit)
     return [(key.removeprefix(prefix).decode(), root_key) for key, root_key in found]
 
 
 def with_ids(plan: EntityPlan, ids: Iterable[str], store: Store) -> list[tuple[str, bytes]]:
     """Give those of the ids that exist, with their root keys."""
-    found = [(id_, store.get(_index_key(plan, id_))) for id_ in ids]
+    found = [(id_, store.get(index_key(plan, id_))) for id_ in ids]
     return [(id_, root_key) for id_, root_key in found if root_key is not None]
 
 
@@ -95,9 +95,9 @@ def identify(touched: Touched, source: str, store: Store) -> Identity:
     if touched.root_touched:
         before = None if touched.before is None else f"{source}:{touched.before}"
     if before is not None and before != now:
-        store.put(_index_key(plan, before), None)
+        store.put(index_key(plan, before), None)
     if now is not None and touched.root_touched:
-        store.put(_index_key(plan, now), touched.root_key)
+        store.put(index_key(plan, now), touched.root_key)
     return Identity(before, now, root)
 
 
@@ -136,6 +136,15 @@ def snapshot(plan: EntityPlan, id_: str, root_key: bytes, store: Store) -> Draft
     except RecordError as error:
         return Failed(plan, id_, error, root)
     return Draft(plan, id_, "snapshot", fields | {"id": id_})
+
+
+def unfounded(plan: EntityPlan, store: Store) -> Iterator[Draft]:
+    """Give the deletes of published ids that have no root row any more."""
+    prefix = _published_key(plan, "")
+    for place, _ in store.iterate(prefix):
+        id_ = place[len(prefix) :].decode()
+        if store.get(index_key(plan, id_)) is None:
+            yield from _deleted(plan, id_, store)
 
 
 def remember(draft: Draft, version: int, store: Store) -> None:
@@ -217,7 +226,8 @@ def _published_key(plan: EntityPlan, id_: str) -> bytes:
     return b"pub\0" + f"{plan.entity}\0{id_}".encode()
 
 
-def _index_key(plan: EntityPlan, id_: str) -> bytes:
+def index_key(plan: EntityPlan, id_: str) -> bytes:
+    """Give the place of an id in the index from ids to root rows."""
     return b"idx\0" + f"{plan.entity}\0{id_}".encode()
 
 

@@ -16,7 +16,7 @@ import pymysql
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.records import Change, LaneRecord, SnapshotCompleted
+from streams.records import Change, LaneRecord, SnapshotNotice
 from streams.stages.decode import decode
 from tongbu.deploy.captured import mysql_arguments
 from tongbu.deploy.connectors import common_settings
@@ -218,7 +218,8 @@ class Captured:
 
     def is_snapshot_end(self, record: LaneRecord) -> bool:
         """Tell Debezium's notification that the initial snapshot is complete."""
-        return isinstance(decode(record), SnapshotCompleted)
+        notice = decode(record)
+        return isinstance(notice, SnapshotNotice) and notice.what == "COMPLETED"
 
     def remove(self) -> None:
         """Take the connector away; the databases go with the stack."""

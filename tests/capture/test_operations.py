@@ -16,7 +16,7 @@ from types_on_servers import live_table
 
 from schemas.errors import TongbuError
 from streams.errors import RecordError
-from streams.records import LaneRecord, RowChange, SnapshotCompleted, SourceTransaction
+from streams.records import LaneRecord, RowChange, SnapshotNotice, SourceTransaction
 from streams.stages import image
 from streams.stages.decode import decode
 from streams.transactions import Assembler
@@ -49,7 +49,7 @@ def assemble(records: Iterable[LaneRecord]) -> tuple[list[SourceTransaction], in
     assembler, whole, repeats, lost = Assembler(), [], 0, []
     for record in records:
         event = decode(record)
-        if event is None or isinstance(event, SnapshotCompleted):
+        if event is None or isinstance(event, SnapshotNotice):
             continue
         closed = assembler.feed(event)
         if closed is None:

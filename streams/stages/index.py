@@ -1,0 +1,35 @@
+"""Index: from ids to root rows and from roots to the rows of their parts, made again from the row images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streams.in_force import EntityPlan
+from streams.stages import aggregate, publish
+from streams.stages.image import Store, image_key, row_key
+from streams.stages.publish import Draft
+
+
+def rebuild(plan: EntityPlan, source: str, store: Store) -> Iterator[Draft | None]:
+    """
+    Make the indexes of an entity anew, for a mapping that reads its rows otherwise than the one before.
+
+    Gives the deletes of published ids that there are no more; None in between is a place to pause.
+    """
+    for prefix in (publish.index_key(plan, ""), aggregate.children_prefix(plan)):
+        for place, _ in store.iterate(prefix):
+            store.put(place, None)
+            yield None
+    prefix = image_key(plan.root, b"")
+    for place, root in store.iterate(prefix):
+        if aggregate.in_scope(plan, root):
+            id_ = f"{source}:{aggregate.natural_key(plan, root)}"
+            store.put(publish.index_key(plan, id_), place[len(prefix) :])
+        yield None
+    for part in plan.parts:
+        prefix = image_key(part.table, b"")
+        for place, row in store.iterate(prefix):
+            parent = row_key(row, part.parent_key)
+            aggregate.link(plan, part, parent, place[len(prefix) :], store)
+            yield None
+    yield from publish.unfounded(plan, store)
