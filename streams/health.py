@@ -34,6 +34,7 @@ _COUNTERS = {
     "transactions": "Source transactions processed.",
     "repeats": "Transactions that capture had sent before.",
     "unchanged": "Updates of rows that changed nothing; they end here.",
+    "swept": "Rows that a snapshot did not find any more.",
     "published": "Canonical records published.",
     "dead_letters": "Dead letters written.",
 }
@@ -43,6 +44,8 @@ _GAUGES = {
     "behind_ms": "Age of the last processed record when it was read, while more is waiting; 0 at the end of the log.",
     "outputs_in_flight": "Outputs that the broker has not acknowledged.",
     "records_in_flight": "Records that are processed and not on disk.",
+    "tables_being_read": "Tables that a snapshot reads.",
+    "tables_incomplete": "Captured tables that no snapshot has read yet: what reads them is not published. Alarm when it stays above 0.",
     "withheld": "Canonical ids whose current state can't be published.",
     "state_bytes": "Size of the state on disk.",
     "checkpoint_position": "Position of the oldest checkpoint: the lane log must reach back to it.",

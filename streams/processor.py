@@ -335,6 +335,8 @@ class Processor:
             "checkpoint_position": owned.checkpointed,
             "withheld": owned.lane.withheld,
             "quarantined": owned.lane.quarantine.status(),
+            "tables_being_read": len(owned.lane.snapshots.active),
+            "tables_incomplete": len(owned.lane.snapshots.incomplete),
             **{name: getattr(counters, name) for name in counters.__slots__},
         }
 

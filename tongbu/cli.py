@@ -14,6 +14,7 @@ from tongbu.drift import drift
 from tongbu.mirror import mirror
 from tongbu.recapture import recapture
 from tongbu.resync import resync
+from tongbu.snapshot import snapshot
 from tongbu.stack import commands as stack
 from tongbu.tail import tail
 from tongbu.world import commands as world
@@ -39,6 +40,7 @@ app.command("resync")(resync)
 app.command("doctor")(doctor.doctor)
 app.command("drift")(drift)
 app.command("recapture")(recapture)
+app.command("snapshot")(snapshot)
 app.command("tail")(tail)
 app.command("reconcile")(commands.reconcile)
 app.command("checksum")(commands.checksum)

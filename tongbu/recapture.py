@@ -27,7 +27,7 @@ def recapture(
     Start capture of a source anew: forget where it stood, snapshot all its mapped tables, go on from there.
 
     For a lost slot or a purged binlog (`tongbu doctor` names the range that is lost). Targets keep what they have; the
-    snapshot brings every current row. `tongbu reconcile` afterwards names what is left to mend.
+    snapshot brings every current row, and at its end what was deleted meanwhile is deleted in the targets, too.
     """
     subject = deployment(instance, namespace)
     if source not in subject.sources:

@@ -117,6 +117,19 @@ def read(bootstrap: str, topic: str, partition: int, start: int, end: int) -> It
     )
 
 
+def follow(bootstrap: str, topic: str, partition: int, start: int) -> Iterator[Any]:
+    """Give the records of a partition from offset `start` on, for ever; None where nothing came for a moment."""
+    consumer = Consumer(_READER | {"bootstrap.servers": bootstrap})
+    consumer.assign([TopicPartition(topic, partition, start)])
+    try:
+        while True:
+            found = consumer.consume(5000, _BATCH_SECONDS)
+            yield from (each for each in found if not _is_end(each, bootstrap))
+            yield None
+    finally:
+        consumer.close()
+
+
 def _is_end(message: Any, bootstrap: str) -> bool:
     """Tell whether there are no more records; raise ServiceUnavailable for any other trouble."""
     error = message.error()

@@ -16,6 +16,7 @@ import pymysql
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from schemas.control import is_control
 from streams.records import Change, LaneRecord, SnapshotNotice
 from streams.stages.decode import decode
 from tongbu.deploy.captured import mysql_arguments
@@ -97,6 +98,8 @@ class Captured:
         return self._is_mark
 
     def _is_mark(self, record: LaneRecord) -> bool:
+        if is_control(record.key):
+            return False
         change = decode(record)
         return (
             isinstance(change, Change)

@@ -46,6 +46,11 @@ ORDER BY c.oid, k.place"""
 _PG_FULL = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relreplident = 'f' AND n.nspname || '.' || c.relname = ANY(%s)"""
+_PG_ROWS = """
+SELECT c.reltuples::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname || '.' || c.relname = ANY(%s)"""
+_MYSQL_ROWS = """
+SELECT table_rows FROM information_schema.tables WHERE CONCAT(table_schema, '.', table_name) IN %s"""
 _MYSQL_COLUMNS = """
 SELECT CONCAT(table_schema, '.', table_name), column_name, column_type, is_nullable = 'YES'
 FROM information_schema.columns WHERE CONCAT(table_schema, '.', table_name) IN %s
@@ -109,6 +114,21 @@ def listed(name: str, source: Source, dsn: str) -> list[str]:
             return [table for (table,) in cursor.fetchall()]
     except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
         raise unavailable(name, error) from error
+
+
+def estimate(name: str, source: Source, dsn: str, tables: list[str]) -> int | None:
+    """Give about how many rows tables have, as the server's statistics know it; None where they don't."""
+    try:
+        if source.database == "postgresql":
+            with psycopg.connect(dsn, connect_timeout=5) as connection:
+                found = connection.execute(_PG_ROWS, [tables]).fetchall()
+        else:
+            with pymysql.connect(**mysql_arguments(dsn)) as my, my.cursor() as cursor:
+                found = _fetch(cursor, _MYSQL_ROWS, tables)
+    except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
+        raise unavailable(name, error) from error
+    counts = [int(count or 0) for (count,) in found]
+    return sum(counts) if counts and all(count > 0 for count in counts) else None
 
 
 def _table(

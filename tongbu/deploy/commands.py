@@ -17,6 +17,7 @@ from schemas import released
 from schemas.control import Incarnation, Republish
 from schemas.errors import TongbuError
 from tongbu.deploy import (
+    additions,
     captured,
     check,
     connectors,
@@ -44,13 +45,15 @@ class Only(StrEnum):
 
 Planner = Callable[[Deployment], Iterator[Change]]
 
-#: In this order: a lane has its first record, schema and declarations before a connector may write to it.
+#: In this order: a lane has its first record, schema and declarations before a connector may write to it, and tables that
+#: mappings newly read are there before these mappings are in force.
 STEPS: tuple[tuple[Only, Planner], ...] = (
     (Only.topics, topics.plan),
     (Only.schemas, schemas.plan),
     (Only.topics, lanes.plan_lanes),
     (Only.declarations, lanes.plan_captured),
     (Only.targets, targets.plan),
+    (Only.connectors, additions.plan),
     (Only.declarations, lanes.plan_declarations),
     (Only.targets, fills.plan),
     (Only.connectors, connectors.plan),

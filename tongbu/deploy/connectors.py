@@ -13,31 +13,36 @@ import httpx
 import orjson
 
 from schemas.errors import ServiceUnavailable, TongbuError
+from tongbu.deploy import topics
 from tongbu.deploy.deployment import CONNECTORS, Change, Deployment
 from tongbu.sources import offsets
 
 _START_SECONDS = 60
 _NOT_FOUND = 404
+_HISTORY = "schema.history.internal.kafka.topic"
+#: Settings that a running connector has got otherwise than when it was new (`capture_more`).
+_ITS_OWN = (_HISTORY, "snapshot.mode")
+#: States that pass.
+STARTING = ("starting", "UNASSIGNED", "RESTARTING", "STOPPED")
 _CONFLICT = 409
 
 
 def plan(deployment: Deployment) -> Iterator[Change]:
     """Give the connectors that are missing, differ, or do not run."""
-    with _client(deployment) as connect:
+    with client(deployment) as connect:
         for source in deployment.sources:
             wanted = settings(deployment, source)
             answer = connect.get(f"/connectors/{source}/config")
             if answer.status_code == _NOT_FOUND:
                 detail = f"{len(deployment.tables_of(source))} tables"
                 yield Change(
-                    "connector", source, "create", detail, partial(_put, deployment, source)
+                    "connector", source, "create", detail, partial(_put, deployment, source, wanted)
                 )
                 continue
-            live = {
-                key: value
-                for key, value in answer.raise_for_status().json().items()
-                if key != "name"
-            }
+            live = _without_name(answer.raise_for_status().json())
+            if _missing(deployment, source, live):
+                continue  # `capture_more` makes it as it is wanted
+            wanted |= {key: live[key] for key in _ITS_OWN if key in live}
             if live != wanted:
                 differing = sorted(
                     key for key in {*live, *wanted} if live.get(key) != wanted.get(key)
@@ -47,11 +52,11 @@ def plan(deployment: Deployment) -> Iterator[Change]:
                     source,
                     "configure",
                     ", ".join(differing),
-                    partial(_put, deployment, source),
+                    partial(_put, deployment, source, wanted),
                 )
-            elif (state := _state(connect, source)) != "RUNNING":
+            elif (found := state(connect, source)) != "RUNNING":
                 yield Change(
-                    "connector", source, "restart", state, partial(restart, deployment, source)
+                    "connector", source, "restart", found, partial(restart, deployment, source)
                 )
 
 
@@ -80,19 +85,23 @@ def settings(deployment: Deployment, source: str) -> dict[str, str]:
 
 def reset(deployment: Deployment, source: str) -> None:
     """Stop a connector and forget where it stood: its next start snapshots all its tables."""
-    with _client(deployment) as connect:
-        _send(connect, "PUT", f"/connectors/{source}/stop")
+    with client(deployment) as connect:
+        send(connect, "PUT", f"/connectors/{source}/stop")
         end = time.monotonic() + _START_SECONDS
         while connect.delete(f"/connectors/{source}/offsets").is_error:
             if time.monotonic() > end:
                 raise ServiceUnavailable(f"connector {source} does not stop", "Try again.")
             time.sleep(0.3)
+        live = _without_name(connect.get(f"/connectors/{source}/config").raise_for_status().json())
+        anew = live | {"snapshot.mode": common_settings()["snapshot.mode"]}
+        if anew != live:
+            send(connect, "PUT", f"/connectors/{source}/config", anew)
 
 
 def resume(deployment: Deployment, source: str) -> None:
     """Start a stopped connector, and wait until it runs."""
-    with _client(deployment) as connect:
-        _send(connect, "PUT", f"/connectors/{source}/resume")
+    with client(deployment) as connect:
+        send(connect, "PUT", f"/connectors/{source}/resume")
         _wait_until_running(connect, source)
 
 
@@ -102,16 +111,54 @@ def _check_offset(deployment: Deployment, source: str) -> None:
         raise TongbuError(f"source {source}: {loss.what}", loss.remedy)
 
 
-def _put(deployment: Deployment, source: str) -> None:
+def uncaptured(deployment: Deployment, source: str) -> list[str] | None:
+    """Give the mapped tables that a source's connector does not capture; None where there is no connector yet."""
+    with client(deployment) as connect:
+        answer = connect.get(f"/connectors/{source}/config")
+    if answer.status_code == _NOT_FOUND:
+        return None
+    return _missing(deployment, source, answer.raise_for_status().json())
+
+
+def _missing(deployment: Deployment, source: str, live: dict[str, str]) -> list[str]:
+    captured = live["table.include.list"].split(",")
+    return [table for table in deployment.tables_of(source) if re.escape(table) not in captured]
+
+
+def capture_more(deployment: Deployment, source: str) -> None:
+    """
+    Let a source's connector capture tables that are new to it.
+
+    MariaDB's and MySQL's connector knows the columns of the tables in its schema history only. It gets a new history,
+    which `recovery` fills from the live catalog; its place in the binlog stays.
+    """
+    with client(deployment) as connect:
+        live = _without_name(connect.get(f"/connectors/{source}/config").raise_for_status().json())
+        declared = settings(deployment, source)
+        wanted = declared | {key: live[key] for key in _ITS_OWN if key in live}
+        if _HISTORY in wanted:
+            base = declared[_HISTORY]
+            number = wanted[_HISTORY].removeprefix(base).removeprefix(".")
+            wanted[_HISTORY] = f"{base}.{int(number or 1) + 1}"
+            wanted["snapshot.mode"] = "recovery"
+            topics.create_history(deployment, wanted[_HISTORY])
+    _put(deployment, source, wanted)
+
+
+def _without_name(live: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in live.items() if key != "name"}
+
+
+def _put(deployment: Deployment, source: str, wanted: dict[str, str]) -> None:
     _check_offset(deployment, source)
-    with _client(deployment) as connect:
-        _send(connect, "PUT", f"/connectors/{source}/config", settings(deployment, source))
+    with client(deployment) as connect:
+        send(connect, "PUT", f"/connectors/{source}/config", wanted)
         _wait_until_running(connect, source)
 
 
 def failure(deployment: Deployment, source: str) -> str | None:
     """Give why a connector or its task failed; None where it did not, or where there is none."""
-    with _client(deployment) as connect:
+    with client(deployment) as connect:
         answer = connect.get(f"/connectors/{source}/status")
         status = {} if answer.is_error else answer.json()
     parts = [status["connector"], *status["tasks"]] if status else []
@@ -123,12 +170,24 @@ def failure(deployment: Deployment, source: str) -> str | None:
 def restart(deployment: Deployment, source: str) -> None:
     """Restart a connector and its task, and wait until it runs; raise TongbuError where it would go on behind a gap."""
     _check_offset(deployment, source)
-    with _client(deployment) as connect:
-        _send(connect, "POST", f"/connectors/{source}/restart?includeTasks=true")
+    with client(deployment) as connect:
+        send(connect, "POST", f"/connectors/{source}/restart?includeTasks=true")
         _wait_until_running(connect, source)
 
 
-def _send(connect: httpx.Client, method: str, path: str, body: Any = None) -> None:
+def forget(connect: httpx.Client, name: str) -> None:
+    """Remove a connector and its offsets."""
+    send(connect, "PUT", f"/connectors/{name}/stop")
+    end = time.monotonic() + _START_SECONDS
+    while connect.get(f"/connectors/{name}/status").json()["connector"]["state"] != "STOPPED":
+        if time.monotonic() > end:
+            break
+        time.sleep(0.1)
+    connect.delete(f"/connectors/{name}/offsets")
+    send(connect, "DELETE", f"/connectors/{name}")
+
+
+def send(connect: httpx.Client, method: str, path: str, body: Any = None) -> None:
     """Send a request; a worker that rebalances answers 409 for a moment."""
     end = time.monotonic() + _START_SECONDS
     while True:
@@ -146,19 +205,19 @@ def _send(connect: httpx.Client, method: str, path: str, body: Any = None) -> No
 
 def _wait_until_running(connect: httpx.Client, source: str) -> None:
     end = time.monotonic() + _START_SECONDS
-    while (state := _state(connect, source)) != "RUNNING":
-        if state not in ("starting", "UNASSIGNED", "RESTARTING", "STOPPED"):
+    while (found := state(connect, source)) != "RUNNING":
+        if found not in STARTING:
             raise TongbuError(
-                f"connector {source}: {state}", "Mend the cause, then `tongbu apply` again."
+                f"connector {source}: {found}", "Mend the cause, then `tongbu apply` again."
             )
         if time.monotonic() > end:
             raise ServiceUnavailable(
-                f"connector {source} does not run after {_START_SECONDS} s: {state}"
+                f"connector {source} does not run after {_START_SECONDS} s: {found}"
             )
         time.sleep(0.2)
 
 
-def _state(connect: httpx.Client, source: str) -> str:
+def state(connect: httpx.Client, source: str) -> str:
     """Give RUNNING when connector and task run, else what is wrong."""
     answer = connect.get(f"/connectors/{source}/status")
     if answer.is_error:
@@ -180,7 +239,8 @@ def _cause(trace: str) -> str:
 
 
 @contextmanager
-def _client(deployment: Deployment) -> Iterator[httpx.Client]:
+def client(deployment: Deployment) -> Iterator[httpx.Client]:
+    """Give a client of Kafka Connect; raise ServiceUnavailable where it does not answer."""
     url = deployment.environment["CONNECT_URL"]
     try:
         with httpx.Client(base_url=url, timeout=20.0) as client:

@@ -43,7 +43,7 @@ class Change:
     name: str
     action: str
     detail: str
-    perform: Callable[[], None] = field(repr=False)
+    perform: Callable[[], object] = field(repr=False)
 
 
 @dataclass(frozen=True)

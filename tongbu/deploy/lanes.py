@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,18 +18,9 @@ from tongbu import topics
 from tongbu.deploy import captured
 from tongbu.deploy.connectors import common_settings
 from tongbu.deploy.deployment import Change, Deployment
+from tongbu.deploy.known import Known
 
 _SECONDS = 20
-
-
-@dataclass
-class Known:
-    """The last control records of a lane log; `started` where it has any record at all."""
-
-    lane: control.Lane | None = None
-    captured: control.CapturedSchema | None = None
-    declarations: control.Declarations | None = None
-    started: bool = False
 
 
 def plan_lanes(deployment: Deployment) -> Iterator[Change]:
@@ -121,23 +111,21 @@ def read(deployment: Deployment, source: str) -> Known:
     end = topics.ends(deployment.bootstrap, [topic])[topic, 0]
     known.started = end > 0
     for message in topics.read(deployment.bootstrap, topic, 0, start, end):
-        if control.is_control(message.key()):
-            _note(known, control.decode(message.value()))
+        known.take(message, source)
     return known
 
 
-def _note(known: Known, record: control.ControlRecord) -> None:
-    if isinstance(record, control.Lane):
-        known.lane = record
-    elif isinstance(record, control.CapturedSchema):
-        known.captured = record
-    elif isinstance(record, control.Declarations):
-        known.declarations = record
-
-
-def append(deployment: Deployment, record: control.ControlRecord) -> None:
-    """Append a control record to its source's lane log."""
+def append(deployment: Deployment, record: control.ControlRecord) -> int:
+    """Append a control record to its source's lane log; give its Kafka offset."""
     failures: list[str] = []
+    offsets: list[int] = []
+
+    def delivered(error: Any, message: Any) -> None:
+        if error:
+            failures.append(str(error))
+        else:
+            offsets.append(message.offset())
+
     producer = Producer(
         {
             "bootstrap.servers": deployment.bootstrap,
@@ -149,16 +137,12 @@ def append(deployment: Deployment, record: control.ControlRecord) -> None:
     )
     key, value = control.encode(record)
     topic = deployment.lane_topic(record.source)
-    producer.produce(
-        topic,
-        value,
-        key,
-        0,
-        on_delivery=lambda error, _: failures.append(str(error)) if error else None,
-    )
+    producer.produce(topic, value, key, 0, on_delivery=delivered)
     producer.flush(_SECONDS + 5)
-    if failures:
-        raise TongbuError(f"{topic}: {failures[0]}", "Is Kafka up? `tongbu status` tells.")
+    if not offsets:
+        why = failures[0] if failures else "the broker did not answer"
+        raise TongbuError(f"{topic}: {why}", "Is Kafka up? `tongbu status` tells.")
+    return offsets[0]
 
 
 def _open(deployment: Deployment, source: str) -> None:

@@ -53,6 +53,14 @@ def wanted(deployment: Deployment) -> list[Topic]:
     return found
 
 
+def create_history(deployment: Deployment, name: str) -> None:
+    """Create the topic of a schema history, where it is not there yet."""
+    default = deployment.topic_defaults["schema_history"]
+    if name not in deployment.admin.list_topics(timeout=_SECONDS).topics:
+        config = {key: str(value) for key, value in default["config"].items()}
+        _create(deployment, Topic(name, default["partitions"], config))
+
+
 def plan(deployment: Deployment) -> Iterator[Change]:
     """Give what is missing or differs."""
     twice = _partition_twice(deployment)

@@ -1,0 +1,157 @@
+"""A table is read again beside the stream, under load and `kill -9` of the worker: the lane ends with the source's rows."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from capturing import SCHEMA, Captured
+from test_killed_worker import _kill, _wait_until_it_captures
+
+from bench.lane_log import MAPPING, declarations
+from schemas import control
+from schemas.declarations import Source
+from streams.lane import Lane
+from streams.records import LaneRecord, SnapshotNotice
+from streams.seal import Seal
+from streams.stages.decode import decode
+from streams.stages.image import image_key
+from streams.state import State
+from tongbu.deploy import captured as catalog
+from tongbu.deploy import lanes, readers
+from tongbu.instance import Instance
+
+TABLE = f"{SCHEMA}.snapped"
+ROWS, HIDDEN = 20_000, 1_000
+
+
+class Load(threading.Thread):
+    """Changes rows, one transaction each, in any order: what is read is always older than something."""
+
+    def __init__(self, captured: Captured) -> None:
+        super().__init__()
+        self.captured, self.stop, self.count = captured, False, 0
+
+    def run(self) -> None:
+        choose = random.Random(1)
+        with self.captured.session() as cursor:
+            while not self.stop:
+                self.count += 1
+                self._change(cursor, choose.randrange(ROWS), choose.random())
+                time.sleep(1 / 200)
+
+    def _change(self, cursor: Any, id_: int, what: float) -> None:
+        if what < 0.6:
+            cursor.execute(f"UPDATE {TABLE} SET a = {self.count} WHERE id = {id_}")
+        elif what < 0.8:
+            cursor.execute(f"DELETE FROM {TABLE} WHERE id = {id_}")
+        else:
+            cursor.execute(f"DELETE FROM {TABLE} WHERE id = {id_}")
+            cursor.execute(f"INSERT INTO {TABLE} VALUES ({id_}, {self.count}, 'new', 1)")
+
+
+def test_a_lane_ends_with_the_rows_of_the_source_whatever_was_missed_before(
+    captured: Captured, stack_instance: Instance, tmp_path: Path
+) -> None:
+    since = _prepare(captured)
+    missed = _miss_changes(captured)
+    load = Load(captured)
+    load.start()
+    id_ = f"{captured.name}-snapshot-1"
+    _append(captured, control.Snapshot(source=captured.name, snapshot=id_, tables=(TABLE,)))
+    settings = readers.settings(captured.settings(), id_, [TABLE])
+    captured.connect.put(f"/connectors/{id_}/config", json=settings).raise_for_status()
+    begun = captured.end
+    list(captured.records(begun, _reads(id_)))
+    killed = _kill(stack_instance)
+    _wait_until_it_captures(captured, stack_instance, killed)
+    list(captured.records(begun, _completes(id_)))
+    time.sleep(1)
+    load.stop = True
+    load.join()
+
+    lane = Lane(captured.name, 0, State(tmp_path), Seal(None), None)
+    for record in captured.until_now(since):
+        if record.offset not in missed:
+            list(lane.process(record))
+
+    images = [row for _, row in lane.state.iterate(image_key(TABLE, b""))]
+    found = {(row["id"], row["a"], row["b"]) for row in images}
+    assert found == set(captured.select(f"SELECT id, a, b FROM {TABLE}"))
+    assert lane.snapshots.active == {}
+    assert lane.counters.swept > 0
+    captured.connect.delete(f"/connectors/{id_}").raise_for_status()
+
+
+def _prepare(captured: Captured) -> int:
+    """Make the table, tell the lane of it, and fill it; give where the lane begins to read."""
+    captured.run(
+        f"CREATE TABLE {TABLE} (id bigint PRIMARY KEY, a bigint, b varchar(99), m numeric(9, 2))"
+    )
+    since = captured.end
+    source = Source(
+        system="u8", database=captured.database, partition=0, zone="Asia/Shanghai", connector="x"
+    )
+    captured_dsn = captured.dsn
+    known = catalog.read(captured.name, source, captured_dsn, [TABLE])
+    mapping = MAPPING | {
+        "from": TABLE,
+        "where": {},
+        "id": "id",
+        "parts": {"lines": {"from": TABLE, "join": {"id": "id"}, "order_by": "a"}},
+        "fields": {
+            "code": "b",
+            "status": {"const": "draft"},
+            "line_count": {"count": "lines"},
+            "lines": {
+                "each": "lines",
+                "fields": {"line_no": "a", "gross": {"money": "m", "currency": {"const": "CNY"}}},
+            },
+        },
+    }
+    _append(captured, control.Lane(source=captured.name, epoch=1, topic_id="t"))
+    _append(captured, known)
+    _append(captured, declarations(mapping, captured.name))
+    with captured.session() as cursor:
+        for start in range(0, ROWS, 1000):
+            rows = ", ".join(f"({id_}, 0, 'old', 1)" for id_ in range(start, start + 1000))
+            cursor.execute(f"INSERT INTO {TABLE} VALUES {rows}")
+    captured.until_now(since)
+    return since
+
+
+def _miss_changes(captured: Captured) -> range:
+    """Change rows; give which records tell it: they are those that a lost slot would take away."""
+    first = captured.end
+    captured.run(
+        f"DELETE FROM {TABLE} WHERE id < {HIDDEN} AND id % 7 = 0",
+        f"UPDATE {TABLE} SET b = 'missed' WHERE id < {HIDDEN} AND id % 7 = 1",
+    )
+    captured.until_now(first)
+    return range(first, captured.end)
+
+
+def _append(captured: Captured, record: control.ControlRecord) -> None:
+    place: Any = SimpleNamespace(bootstrap=captured.bootstrap, lane_topic=lambda _: captured.topic)
+    lanes.append(place, record)
+
+
+def _reads(snapshot: str) -> Any:
+    name = f'"name":"{snapshot}"'.encode()
+    return lambda record: record.value is not None and name in record.value
+
+
+def _completes(snapshot: str) -> Any:
+    def is_end(record: LaneRecord) -> bool:
+        notice = None if control.is_control(record.key) else decode(record)
+        return (
+            isinstance(notice, SnapshotNotice)
+            and notice.what == "COMPLETED"
+            and notice.connector == snapshot
+        )
+
+    return is_end
