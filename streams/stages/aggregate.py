@@ -55,7 +55,11 @@ class TouchedSet:
                 self._touch_part(role.entity, role.part, change)
 
     def _touch(self, plan: EntityPlan, root_key: bytes) -> Touched:
-        return self._found.setdefault((plan.entity, root_key), Touched(plan, root_key))
+        found = self._found.get((plan.entity, root_key))
+        if found is None:
+            kept = bytes(memoryview(root_key))  # what orjson gives holds 4 KB, whatever its length
+            found = self._found[plan.entity, kept] = Touched(plan, kept)
+        return found
 
     def _touch_root(self, plan: EntityPlan, change: RowChange) -> None:
         row = change.before

@@ -1,15 +1,20 @@
-"""Giant transactions: other lanes of the worker go on beside them."""
+"""Giant transactions: other lanes of the worker go on beside them, and memory stays bounded."""
 
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lanes import head
 from offline import OTHER, PLACE, World
 
 from streams import flight, processor
+from streams.records import RowChange
+from streams.stages.aggregate import TouchedSet
+from streams.stages.image import row_key
 
 
 def test_another_lane_goes_on_while_a_giant_is_worked_on(
@@ -74,3 +79,17 @@ def test_batches_behind_a_giant_wait_in_their_order_and_no_more_than_some_are_ta
         await owner.release()
 
     asyncio.run(scene())
+
+
+def test_the_key_of_a_touched_row_takes_its_own_length_of_memory() -> None:
+    """Orjson gives bytes in a block of 4 KB: a giant of 100,000 rows took 490 MB."""
+    plan = SimpleNamespace(entity="order", declared=SimpleNamespace(id_columns=("code",), where={}))
+    roles = {"public.head": [SimpleNamespace(entity=plan, part=None)]}
+    touched = TouchedSet(SimpleNamespace(roles=roles), SimpleNamespace())  # type: ignore[arg-type]
+    tracemalloc.start()
+    for number in range(1_000):
+        row = head(number)
+        touched.add(RowChange("public.head", row_key(row, ("id",)), None, row))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken / 1_000 < 600
