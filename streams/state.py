@@ -29,7 +29,7 @@ LANE = b"sys\0lane"
 _MISSING: Any = object()
 
 #: A batch with more writes than this is set down on disk before its outputs are delivered.
-SET_DOWN_WRITES = 5_000
+SET_DOWN_WRITES = 2_500
 #: Where it stands until then: the key behind this byte, which no other key begins with; empty = removed.
 _SET_DOWN, _SET_DOWN_END = b"\xff", b"\xff\xff"
 _REMOVED = b""
