@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
-from bench.faults.__main__ import perform as harm_processor
-from bench.faults.faults import FAULTS
 from bench.harm.run import RECOVERY_SECONDS, do_harm
 from bench.harm.table import KINDS, choose
 from schemas.errors import TongbuError
-from tongbu.instance import run_folder
+from tongbu.instance import ROOT, run_folder
 from tongbu.reports import write_report
 
 PARTS = ("stack", "processor")
 #: Of four rounds, three are the stack's.
 _OF, _STACK = 4, 3
-#: Transactions per second, on the processor alone.
-_PROCESSOR_RATE = 300.0
 _COUNTED = ("rounds", "lost", "doubled", "mismatched", "stuck", "late")
 
 
@@ -60,15 +59,14 @@ def perform(wanted: Wanted, instance: str, *, keep: bool = False) -> None:
     wanted.check()
     console = Console(soft_wrap=True, highlight=False)
     parts: dict[str, dict[str, Any]] = {}
+    file = run_folder() / "reports/faults.json"
     if rounds := wanted.share("stack"):
         plan = choose(rounds, wanted.seed, wanted.kinds, wanted.targets)
         parts["stack"] = do_harm(instance, plan, wanted.seed, console, keep=keep)
+        write_report(file, together(wanted.seed, parts))
     if rounds := wanted.share("processor"):
-        parts["processor"] = harm_processor(
-            rounds, wanted.seed, _PROCESSOR_RATE, list(FAULTS), console, keep=keep
-        )
+        parts["processor"] = _harm_processor(rounds, wanted.seed, keep=keep)
     report = together(wanted.seed, parts)
-    file = run_folder() / "reports/faults.json"
     write_report(file, report)
     console.print(", ".join(f"{name} {report[name]}" for name in (*_COUNTED, "max_recovery_s")))
     for fault, why in report["not_done"].items():
@@ -78,6 +76,23 @@ def perform(wanted: Wanted, instance: str, *, keep: bool = False) -> None:
         raise TongbuError("harm was done that did not heal", "The report names rounds and rows.")
     if report["late"]:
         raise TongbuError(f"recovery took longer than {RECOVERY_SECONDS:.0f} s", "The report names the rounds.")  # fmt: skip
+
+
+def _harm_processor(rounds: int, seed: int, *, keep: bool) -> dict[str, Any]:
+    """Let the processor's rounds be done, in a process of their own; give their report."""
+    options = ["--rounds", str(rounds), "--seed", str(seed), *(["--keep"] if keep else [])]
+    file = run_folder() / "reports/faults-processor.json"
+    file.unlink(missing_ok=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench.faults", *options],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
+    if not file.exists():
+        raise TongbuError(f"the processor's rounds ended with {ended.returncode}", "What they said stands above.")  # fmt: skip
+    report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return report
 
 
 def together(seed: int, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -110,6 +110,15 @@ def fill(stack: Stack, harm: Harm) -> None:
     _tongbu(stack, "resync", harm.target)
 
 
+def snapshot(stack: Stack, harm: Harm) -> None:
+    """Tables of a source are read again beside the live traffic."""
+    tables = {
+        "erp": ("public.Customer", "public.SO_SOMain", "public.SO_SODetails"),
+        "oa": ("oa.hrmdepartment", "oa.workflow_requestbase"),
+    }
+    _tongbu(stack, "snapshot", harm.target, *tables[harm.target])
+
+
 def _tongbu(stack: Stack, *arguments: str, check: bool = True) -> None:
     subprocess.run(
         [sys.executable, "-m", "tongbu.cli", *arguments],

@@ -23,7 +23,7 @@ from bench.harm.links import Links
 from bench.harm.probe import Probe
 from bench.harm.services import Services
 from bench.harm.stack import Harm, Stack
-from bench.harm.table import KINDS
+from bench.harm.table import KINDS, missing
 from bench.harm.verdict import STUCK_SECONDS, judge
 from bench.harm.wiring import Wiring
 from bench.whole_stack import whole_stack
@@ -74,7 +74,7 @@ def suffer(
     with Business(stack.environment, _RATE, seed):
         probe.recovery(STUCK_SECONDS)
         for number, harm in enumerate(plan, 1):
-            if harm.kind.startswith("clock") and (why := stack.clocks.missing(harm.target)):
+            if why := missing(stack, harm):
                 skipped[str(harm)] = why
                 continue
             trouble = _do(stack, harm)

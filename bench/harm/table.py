@@ -11,6 +11,7 @@ from bench.harm import clocks, data
 from bench.harm.services import SERVICES
 from bench.harm.stack import Harm, Stack, last
 from bench.harm.wiring import LINK_NAMES
+from tongbu.cli import app
 
 #: What a clock is wrong by, in seconds: an hour, as with a wrong time zone.
 _WRONG = 3600
@@ -108,8 +109,20 @@ KINDS: dict[str, Kind] = {
     "giant": Kind(data.giant, ("erp",)),
     "new-column": Kind(data.new_column, ("erp", "oa")),
     "renamed-column": Kind(data.renamed_column, ("erp", "oa")),
+    "snapshot": Kind(data.snapshot, ("erp", "oa")),
     "fill": Kind(data.fill, ("warehouse", "oa")),
 }
+
+
+def missing(stack: Stack, harm: Harm) -> str:
+    """Tell why a fault can't be done here; "" where it can."""
+    if harm.kind.startswith("clock"):
+        return stack.clocks.missing(harm.target)
+    if harm.kind == "snapshot" and "snapshot" not in {
+        each.name for each in app.registered_commands
+    }:
+        return "there is no `tongbu snapshot` yet"
+    return ""
 
 
 def choose(rounds: int, seed: int, kinds: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Harm]:  # fmt: skip
