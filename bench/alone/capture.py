@@ -35,6 +35,7 @@ from tongbu.stack.supervision import Supervisor
 _LANE, _OUTPUT = "cdc.erp", "canonical.transactions.v1"
 #: BEGIN, header, two lines, END.
 _RECORDS = 5
+_QUIET_SECONDS = 2.0
 
 
 def compare(
@@ -106,6 +107,9 @@ class Stage:
         wanted = start + orders.count * _RECORDS
         wait("the rows are captured", lambda: self._end(_LANE) >= wanted)
         spent = resources.difference(before, resources.cpu_seconds(self._folder))
+        wait(
+            "nothing more comes", self._quiet
+        )  # heartbeats are among the records, so some rows may be missing
         self._connect.stop("erp")
         places = [start + int(orders.count * _RECORDS * share) for share in (FROM, TO)]
         first, last = (self._appended(place) for place in places)
@@ -162,6 +166,11 @@ class Stage:
 
     def _end(self, topic: str, partition: int = 0) -> int:
         return topics.ends(self._bootstrap, [topic])[topic, partition]
+
+    def _quiet(self) -> bool:
+        before = self._end(_LANE)
+        time.sleep(_QUIET_SECONDS)
+        return self._end(_LANE) == before
 
     def _appended(self, offset: int) -> float:
         (message,) = topics.read(self._bootstrap, _LANE, 0, offset, offset + 1)
