@@ -7,6 +7,7 @@ and rules, drains what was captured while Connect stands still. Both rates are t
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -43,6 +44,7 @@ def compare(
 ) -> dict[str, Any]:
     """Measure both; give rows per second and CPU per row by part, medians of the rounds, and the ratio."""
     instance = Instance.load(instance_name)
+    os.environ.update(instance.environment())
     try:
         with Progress(console) as progress:
             lifecycle.up(instance, progress, with_pipeline=False)
