@@ -100,8 +100,9 @@ def renamed_column(stack: Stack, harm: Harm) -> None:
             oa.commit()
             last(harm)
             oa.cursor().execute(rename.format(*reversed(names)))
+    # rows that came under the other name lack the column: they are read again, then the table may go on
     _tongbu(stack, "apply")
-    # where nobody has seen the other name but the rows, `apply` has nothing to say
+    _tongbu(stack, "snapshot", harm.target, table)
     _tongbu(stack, "dlq", "resume", harm.target, table, check=False)
 
 
