@@ -164,7 +164,7 @@ class MirrorRows:
         self._append(MIRROR_ROW, id_, operation, value)
 
     def _append(self, topic: str, key: str, operation: str, value: bytes) -> None:
-        self._message.records.append(
+        self._message.add(
             {
                 "topic": topic,
                 "key": key,

@@ -29,6 +29,7 @@ from streams.state import State
 
 TOPIC = "canonical.transactions.v1"
 CATALOG = Catalog.load()
+SOURCES = ["test-postgresql", "test-mariadb", "test-mysql"]
 #: Registered ids of the schemas that a lane of mirrored tables writes.
 SCHEMAS = dict(enumerate(CATALOG.records.values(), 1))
 
@@ -51,12 +52,12 @@ class Target:
             else urlunsplit(urlsplit(self.admin)._replace(path=f"/{self.name}"))
         )
         spec = {"binding": self.name, "kind": self.kind, "dsn": self.dsn, "schema": self.name}
-        self.binding = RelationalBinding.model_validate({**spec, "sources": ["test"]})
+        self.binding = RelationalBinding.model_validate({**spec, "sources": SOURCES})
         targets.apply(self.binding, targets.plan(self.binding, CATALOG))
 
     @contextmanager
     def _cursor(self) -> Any:
-        spec = {"binding": "x", "kind": self.kind, "dsn": self.dsn, "sources": ["test"]}
+        spec = {"binding": "x", "kind": self.kind, "dsn": self.dsn, "sources": SOURCES}
         dialect = targets.dialect(RelationalBinding.model_validate(spec))
         with closing(dialect.connect()) as connection, connection.cursor() as cursor:
             yield cursor
@@ -86,7 +87,8 @@ class Mirrored:
     def __init__(self, folder: Path, captured: Captured, tables: list[Table], *to: Target) -> None:
         key = folder / "key"
         key.write_bytes(new_key())
-        self.lane = Lane("test", 0, State(folder / "state"), Seal(key), None)
+        self.source, self.topic = captured.name, captured.topic
+        self.lane = Lane(self.source, 0, State(folder / "state"), Seal(key), None)
         self.decoder = Decoder(lambda id_: deepcopy(SCHEMAS[id_].schema))
         self.letters: list[dict[str, Any]] = []
         self.offset = 0
@@ -98,19 +100,19 @@ class Mirrored:
         self.positions = [sink.claim(place) for sink, place, _ in self.sinks]
         self.kafka = 0
         self.database = captured.database
-        self.control(control.Lane(source="test", epoch=1, topic_id="t"))
+        self.control(control.Lane(source=self.source, epoch=1, topic_id="t"))
         self.capture(tables)
         self.declare({each.qualified: {target.name: each.name for target in to} for each in tables})
 
     def capture(self, tables: list[Table]) -> None:
         self.control(
-            control.CapturedSchema(source="test", database=self.database, tables=tuple(tables))
+            control.CapturedSchema(source=self.source, database=self.database, tables=tuple(tables))
         )
 
     def declare(self, mirrored: dict[str, dict[str, str]]) -> None:
         self.control(
             control.Declarations(
-                source="test",
+                source=self.source,
                 hash="x",
                 zone="UTC",
                 unavailable_placeholder="__tongbu_unavailable_7f3c9a__",
@@ -129,7 +131,7 @@ class Mirrored:
 
     def control(self, record: control.ControlRecord) -> None:
         key, value = control.encode(record)
-        self.run([LaneRecord("cdc.test", 0, 0, key, value)])
+        self.run([LaneRecord(self.topic, 0, 0, key, value)])
 
     def run(self, records: Iterable[LaneRecord]) -> None:
         """Process records, and those that the lane itself asks for after them."""
@@ -138,7 +140,7 @@ class Mirrored:
             outputs: list[Output] = []
             for each in waiting:
                 record = LaneRecord(
-                    "cdc.test", self.offset, each.timestamp, each.key, each.value, each.headers
+                    self.topic, self.offset, each.timestamp, each.key, each.value, each.headers
                 )
                 outputs += [made for made in self.lane.process(record) if made is not None]
                 self.offset += 1
@@ -149,9 +151,9 @@ class Mirrored:
                 if output.topic == "hub.dead-letter.v1" and output.value:
                     self.letters.append(self.decoder.decode(output.value))
             waiting = [
-                LaneRecord("cdc.test", 0, 0, each.key, each.value)
+                LaneRecord(self.topic, 0, 0, each.key, each.value)
                 for each in outputs
-                if each.topic == "cdc.test"
+                if each.topic == self.topic
             ]
 
     def _apply(self, outputs: list[Output]) -> None:

@@ -88,10 +88,10 @@ def test_a_damaged_mirror_is_filled_again_and_what_is_left_over_goes(
         f"INSERT INTO {own} VALUES (99, 9, 'left over')",
     ):
         same.run(damage)
-    targets.begin_fill(same.binding, "test", name, "f1")
+    targets.begin_fill(same.binding, mirrored.source, name, "f1")
 
     mirrored.control(
-        Republish(source="test", entity=name, fill="f1", limit=2, bindings=(same.name,))
+        Republish(source=mirrored.source, entity=name, fill="f1", limit=2, bindings=(same.name,))
     )
 
     assert sorted(same.run(f"SELECT * FROM {own}")) == sorted(
@@ -122,7 +122,7 @@ def test_a_row_that_the_mirror_refuses_is_set_aside_until_a_later_one_comes(
         found == [(1, "short"), (3, "fine")] or captured.database == "mysql"
     )  # 8.0.15 checks nothing
     if captured.database != "mysql":
-        assert [key for key, _ in same.refused()] == [f"test:{name}[2,1]"]
+        assert [key for key, _ in same.refused()] == [f"{mirrored.source}:{name}[2,1]"]
         sink, place, _ = mirrored.sinks[0]
         sink.tend(place, mirrored.positions[0])
         assert len(same.refused()) == 1
