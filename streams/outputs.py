@@ -13,6 +13,10 @@ from confluent_kafka import Producer
 from streams.records import Output
 from streams.state import Writes
 
+#: So much of a batch is sent at once: between two outputs that come one by one the client would send each in a request
+#: of its own, which costs it, the broker and every reader more than the output itself.
+SENT_TOGETHER, SENT_TOGETHER_BYTES = 200, 1024 * 1024
+
 
 @dataclass(slots=True)
 class Batch:
@@ -25,14 +29,23 @@ class Batch:
     writes: Writes | None = None
     #: What the lane appends to its own log: sent when all else is delivered, and not before `next_at`.
     asked: deque[Output] = field(default_factory=deque)
+    #: What is made and not sent yet, and its bytes.
+    ready: deque[Output] = field(default_factory=deque)
+    ready_bytes: int = 0
     began: float = field(default_factory=time.monotonic)
-    #: Wall clock, in seconds since the epoch.
-    received: float = field(default_factory=time.time)
+    #: Wall clock, in microseconds since the epoch.
+    received: int = field(default_factory=lambda: time.time_ns() // 1000)
     ended: float = 0.0
     #: When its write to disk began.
     written_at: float | None = None
     next_at: float = 0.0
     failed: str | None = None
+
+    def gather(self, output: Output) -> bool:
+        """Add an output; tell whether it is time to send what is ready."""
+        self.ready.append(output)
+        self.ready_bytes += len(output.value or b"")
+        return len(self.ready) >= SENT_TOGETHER or self.ready_bytes >= SENT_TOGETHER_BYTES
 
     def on_delivery(self, error: Any, message: Any) -> None:
         """Take the broker's answer for one output."""
@@ -82,13 +95,13 @@ class Outputs:
         # A new one: idempotence does not go on after a message that failed.
         self._producer = Producer(self._settings)
 
-    def produce(self, output: Output, received: int, batch: Batch) -> bool:
-        """Send an output; False where there is no room for it yet. `received` is in microseconds."""
+    def produce(self, output: Output, batch: Batch) -> bool:
+        """Send an output; False where there is no room for it yet."""
         headers = output.headers
         if output.captured is not None:
             times = {
                 "captured": output.captured,
-                "received": received,
+                "received": batch.received,
                 "produced": time.time_ns() // 1000,
             }
             headers = (*headers, ("stage-clock", orjson.dumps(times)))

@@ -26,7 +26,7 @@ from streams.errors import LaneStopped
 from streams.flight import OwnedLane
 from streams.opening import Opener, Place
 from streams.outputs import Batch, Outputs
-from streams.records import LaneRecord, lane_record
+from streams.records import LaneRecord, Output, lane_record
 from streams.settings import REPLAY_OFFSET, Settings
 from streams.trouble import Trouble
 
@@ -150,37 +150,55 @@ class Processor:
             except LaneStopped as error:
                 owned.stop(str(error))
                 return
-            owned.age = max(0, int(batch.received * 1e6) - batch.taken[-1].timestamp()[1] * 1000)
+            owned.age = max(0, batch.received - batch.taken[-1].timestamp()[1] * 1000)
             owned.took("captured", owned.age / 1e6)
             owned.depart(batch)
             self._land()
             self._land_later()
 
     def _run(self, owned: OwnedLane, batch: Batch) -> Iterator[float]:
-        lane, replay = owned.lane, self.settings.tongbu_replay
-        topic = f"cdc.{lane.source}"
-        received = int(batch.received * 1e6)
+        """Make what a batch makes, and send it; yields as `_work` does."""
         turn_ends = time.monotonic() + _FIRST_SLICE_SECONDS
+        try:
+            for output in self._made(owned, batch):
+                if output is not None and batch.gather(output):
+                    yield from self._send(batch)
+                if time.monotonic() > turn_ends:
+                    yield from self._send(batch)
+                    yield 0.0
+                    turn_ends = time.monotonic() + _SLICE_SECONDS
+        except LaneStopped:  # what is before the record that stops the lane is published
+            yield from self._send(batch)
+            raise
+        yield from self._send(batch)
+
+    def _made(self, owned: OwnedLane, batch: Batch) -> Iterator[Output | None]:
+        """Give what a batch's records make for other topics; None in between is a place to pause."""
+        topic = f"cdc.{owned.lane.source}"
         for message in batch.taken:
             offset = message.offset()
             if offset < owned.next:
                 continue
             muted = offset < owned.mute_below
-            for output in lane.process(self._lane_record(topic, message)):
-                if time.monotonic() > turn_ends:
-                    yield 0.0
-                    turn_ends = time.monotonic() + _SLICE_SECONDS
+            for output in owned.lane.process(self._lane_record(topic, message)):
                 if output is None or muted:
-                    continue
-                if output.topic == topic:
-                    if not replay:
-                        batch.asked.append(output)
-                    continue
-                self._check_fresh()
-                while not self._outputs.produce(output, received, batch):
-                    yield _TICK_SECONDS
+                    yield None
+                elif output.topic != topic:
+                    yield output
+                elif not self.settings.tongbu_replay:
+                    batch.asked.append(output)
             batch.records += 1
             owned.next = offset + 1
+
+    def _send(self, batch: Batch) -> Iterator[float]:
+        """Send what a batch has ready."""
+        while batch.ready:
+            self._check_fresh()
+            if self._outputs.produce(batch.ready[0], batch):
+                batch.ready.popleft()
+            else:
+                yield _TICK_SECONDS
+        batch.ready_bytes = 0
 
     def _lane_record(self, topic: str, message: Any) -> LaneRecord:
         record = lane_record(topic, message)
@@ -201,7 +219,7 @@ class Processor:
         self._outputs.poll()
         for owned in self.lanes.values():
             for batch, output in owned.asked():
-                if not self._outputs.produce(output, 0, batch):
+                if not self._outputs.produce(output, batch):
                     batch.asked.appendleft(output)
                     break
             landed = owned.landed

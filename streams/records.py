@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -43,8 +42,7 @@ class Position(msgspec.Struct, frozen=True, order=True, array_like=True):
     row: int
 
 
-@dataclass(slots=True)
-class Change:
+class Change(msgspec.Struct):
     """
     One row change decoded from a Debezium event.
 
@@ -65,15 +63,13 @@ class Change:
     reader: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(msgspec.Struct, frozen=True):
     """BEGIN of a source transaction."""
 
     transaction: str
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """END of a source transaction; `identity` tells a repeat: PG xid and END lsn, or the GTID."""
 
     transaction: str
@@ -81,15 +77,13 @@ class End:
     place: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ddl:
+class Ddl(msgspec.Struct, frozen=True):
     """A schema change that MariaDB/MySQL report inline; it closes the bracket it stands in. `tables` is what it changes."""
 
     tables: tuple[TableChange, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotNotice:
+class SnapshotNotice(msgspec.Struct, frozen=True):
     """
     Debezium's notification about a snapshot.
 
@@ -106,8 +100,7 @@ class SnapshotNotice:
 Event = Change | Begin | End | Ddl | SnapshotNotice
 
 
-@dataclass(slots=True)
-class SourceTransaction:
+class SourceTransaction(msgspec.Struct):
     """The changes of one source transaction, in order; `repeat` where capture sent it before."""
 
     id: str | None
@@ -115,8 +108,7 @@ class SourceTransaction:
     committed_at: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class RowChange:
+class RowChange(msgspec.Struct, frozen=True):
     """A change resolved against the row images: complete rows before and after."""
 
     table: str
@@ -126,8 +118,7 @@ class RowChange:
     before_key: bytes | None = None
 
 
-@dataclass(slots=True)
-class Output:
+class Output(msgspec.Struct):
     """
     A record to be produced; `partition` -1 lets the key decide.
 

@@ -39,12 +39,11 @@ def run() -> None:
         if first is None:
             continue
         batch = Batch()
-        received = int(batch.received * 1e6)
         for message in (first, *consumer.consume(_BATCH - 1, 0)):
             record = lane_record("cdc.erp", message)
             for output in owned.lane.process(record):
                 if output is not None:
-                    outputs.produce(output, received, batch)
+                    outputs.produce(output, batch)
             owned.next = record.offset + 1
         owned.lane.end_batch()
         outputs.flush()

@@ -9,6 +9,8 @@ from hashlib import sha256
 from itertools import islice
 from typing import Any
 
+import msgspec
+
 from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
 from streams.errors import RecordError
 from streams.in_force import InForce
@@ -23,8 +25,7 @@ PART_BYTES = 4 * 1024 * 1024
 _READ_AT_ONCE = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """What one lane offset is: where, when, and whose transaction."""
 
     source: str

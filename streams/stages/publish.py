@@ -77,8 +77,7 @@ def with_ids(plan: EntityPlan, ids: Iterable[str], store: Store) -> list[tuple[s
     return [(id_, root_key) for id_, root_key in found if root_key is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """The canonical id of an aggregate before and after a transaction, and its root row now."""
 
     before: str | None

@@ -25,7 +25,7 @@ class Sent:
         self.batches: list[Any] = []
         self.forgotten = 0
 
-    def produce(self, output: Any, _: int, batch: Any) -> bool:
+    def produce(self, output: Any, batch: Any) -> bool:
         batch.waiting += 1
         self.outputs.append(output)
         self.batches.append(batch)

@@ -10,7 +10,8 @@ from lanes import Log, Reader, head, line
 
 from schemas import control
 from streams.flight import MAX_RECORDS, OwnedLane
-from streams.outputs import Batch
+from streams.outputs import SENT_TOGETHER, SENT_TOGETHER_BYTES, Batch
+from streams.records import Output
 
 
 class Flying:
@@ -139,3 +140,11 @@ def test_the_next_chunk_is_asked_for_when_the_last_is_delivered_and_belongs_to_i
     assert (of, output.topic) == (batch, "cdc.erp")
     assert flying.owned.land() is None
     assert flying.position == flying.owned.next
+
+
+def test_outputs_are_sent_together_and_before_they_fill_memory() -> None:
+    small, large = Output("t", b"k", b"v"), Output("t", b"k", bytes(SENT_TOGETHER_BYTES))
+    batch = Batch()
+    told = [batch.gather(small) for _ in range(SENT_TOGETHER)]
+    assert told == [False] * (SENT_TOGETHER - 1) + [True]
+    assert Batch().gather(large)
