@@ -50,6 +50,10 @@ class Fetched:
     tp: TP
     messages: list[Any]
 
+    def arrive(self) -> None:
+        """Say that the agent will get the batch."""
+        self.reading.arrived = self.number
+
 
 class Reading:
     """Reads partitions from given offsets until `stop`; those that are `full` at a time are left out."""
@@ -66,7 +70,9 @@ class Reading:
         self._full, self._paused = full, set[TP]()
         self._ends: dict[TP, int | None] = dict.fromkeys(starts)
         self._batches: asyncio.Queue[Fetched | None] = asyncio.Queue()
-        self._made = self._begun = 0
+        self._made = self._taken = self._begun = 0
+        #: The number of the last batch that is on its way to the agent.
+        self.arrived = 0
         self._ahead = threading.Semaphore(_BATCHES_AHEAD)
         self._failure: KafkaException | None = None
         self._stopped = threading.Event()
@@ -86,7 +92,14 @@ class Reading:
             found = None
         if self._failure is not None:
             raise self._failure
+        if found is not None:
+            self._taken = found.number
         return found
+
+    @property
+    def dropped(self) -> bool:
+        """Tell whether a batch that was taken is not on its way to the agent."""
+        return self._taken != self.arrived
 
     def begin(self, fetched: Fetched) -> None:
         """Say that a batch is processed now; raise RuntimeError where the one before it was lost on its way."""

@@ -82,6 +82,7 @@ class BatchSchema(faust.Schema):  # type: ignore[misc]
 
         async def decode(message: Any, *, propagate: bool = False) -> Event:
             del propagate
+            message.value.arrive()
             return Event(app, None, message.value, {}, message)
 
         return decode
@@ -151,6 +152,9 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
         del active_partitions
         if self.reading is None:
             await asyncio.sleep(_UNASSIGNED_SECONDS)
+            return {}
+        if self.reading.dropped:  # Faust let go of a batch, e.g. since it came during a rebalance
+            await self.perform_seek()
             return {}
         fetched = await self.reading.take(timeout)
         return {} if fetched is None else {fetched.tp: [Batch(fetched)]}

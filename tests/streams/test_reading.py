@@ -155,6 +155,23 @@ def test_a_batch_that_was_lost_on_its_way_is_noticed_before_the_next_is_processe
     run(lose())
 
 
+def test_a_batch_that_was_taken_is_dropped_until_it_is_on_its_way() -> None:
+    async def take() -> list[bool]:
+        found = Reading("", {ERP: 5})
+        try:
+            seen = [found.dropped]
+            fetched = await found.take(10)
+            seen.append(found.dropped)
+            assert fetched is not None
+            fetched.arrive()
+            return [*seen, found.dropped]
+        finally:
+            await found.stop()
+
+    Client.pieces = [[Message(5, END)]]
+    assert run(take()) == [False, True, False]
+
+
 def test_no_more_than_two_batches_wait_in_memory() -> None:
     async def look() -> int:
         found = Reading("", {ERP: 5})

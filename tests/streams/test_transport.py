@@ -166,7 +166,8 @@ def message(offset: int, value: bytes | None = b"{}") -> Any:
 
 
 def fetched(*offsets: int, number: int = 1) -> Fetched:
-    return Fetched(None, number, LANE, [message(offset) for offset in offsets])  # type: ignore[arg-type]
+    reading: Any = SimpleNamespace(arrived=0)
+    return Fetched(reading, number, LANE, [message(offset) for offset in offsets])
 
 
 def test_a_batch_stands_at_the_offset_of_its_last_record_as_faust_goes_on_after_it() -> None:
@@ -188,6 +189,7 @@ def test_the_schema_hands_a_batch_on_without_decoding_it() -> None:
     decode = BatchSchema(key_type=bytes, value_type=bytes).compile(app)
     event = asyncio.run(decode(SimpleNamespace(value=value)))
     assert event.value is value
+    assert value.reading.arrived == value.number
 
 
 # -- positions
@@ -288,6 +290,20 @@ def test_a_seek_begins_a_new_reading_so_that_what_was_fetched_before_is_stale() 
     assert first is not second
     assert first.stopped
     assert not second.stopped
+
+
+def test_a_batch_that_faust_dropped_is_read_again() -> None:
+    async def drop() -> tuple[Any, Any, Any]:
+        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        await found.perform_seek()
+        reading = found.reading
+        reading.dropped = True
+        return await found._getmany({LANE}, 1.0), reading, found.reading
+
+    given, before, after = asyncio.run(drop())
+    assert given == {}
+    assert before.stopped
+    assert after is not before
 
 
 def test_only_a_position_on_disk_is_committed() -> None:
