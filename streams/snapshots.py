@@ -8,8 +8,10 @@ both in order; such a row is not taken. When all is read, a row that was neither
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import msgspec
 
 from schemas.captured import Table
 from streams.in_force import EntityPlan
@@ -164,7 +166,7 @@ class Snapshots:
         if image is None or BROKEN not in image:
             return None
         known = {name: value for name, value in image.items() if name != BROKEN}
-        return replace(change, after=row | known)
+        return msgspec.structs.replace(change, after=row | known)
 
     def unseen(self, table: str) -> Iterator[tuple[bytes, Row]]:
         """Give the rows of a table that its snapshot neither read nor the stream changed since it began."""
