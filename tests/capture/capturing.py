@@ -88,8 +88,8 @@ class Captured:
             consumer.close()
 
     def until_now(self, since: int = 0) -> list[LaneRecord]:
-        """Give the records from `since` on, up to a mark that is written to the source now."""
-        return list(self.records(since, self.mark()))
+        """Give capture's records from `since` on, up to a mark that is written to the source now."""
+        return [each for each in self.records(since, self.mark()) if not is_control(each.key)]
 
     def mark(self) -> Callable[[LaneRecord], bool]:
         """Write a mark to the source now; give what recognises it."""
