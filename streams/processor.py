@@ -94,9 +94,9 @@ class Processor:
         """Close all lanes, after `drain`."""
         await self.drain()
         async with self._copying:
-            for owned in self.lanes.values():
+            lanes, self.lanes = self.lanes, {}  # the thread that opens lanes may put others there
+            for owned in lanes.values():
                 owned.close()
-            self.lanes = {}
 
     def end(self) -> None:
         """Wait for no broker any more: the process is to end."""

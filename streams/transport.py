@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import faust
 from faust.events import Event
 from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -131,6 +132,9 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
     #: When the group last answered as to a member (monotonic seconds).
     heard: float
 
+    #: Stands for the present assignment; None from the moment on at which it is revoked.
+    _assigned: object | None = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._seeking = asyncio.Lock()
         self.heard = time.monotonic()
@@ -189,10 +193,19 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
         return await super().wait_first(*coros, timeout=timeout)
 
     async def perform_seek(self) -> None:
-        """Start every owned partition where its state stands; called after each assignment, possibly twice."""
+        """
+        Start every owned partition where its state stands; called after each assignment, possibly twice.
+
+        Faust cancels a seek when the group rebalances meanwhile. The thread that opens the lanes goes on nevertheless, so
+        the next seek waits until it is done: a state can be open once only.
+        """
+        await asyncio.shield(self._seek_all())
+
+    async def _seek_all(self) -> None:
         async with self._seeking:
+            assigned = self._assigned
             tps = {tp for tp in self.assignment() if tp.topic in self.app.lane_topics}
-            if not tps:
+            if assigned is None or not tps:
                 return
             committed = {tp: offset or 0 for tp, offset in (await self.seek_to_committed()).items()}
             await self._thread.call_thread(self._thread.rest)
@@ -201,6 +214,9 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
             starts = await asyncio.get_running_loop().run_in_executor(
                 None, self.owner.open, tps, committed
             )
+            if self._assigned is not assigned:  # another worker may have them
+                await self.owner.release()
+                return
             for tp in tps:
                 self._read_offset[tp] = None
                 self._committed_offset[tp] = committed.get(tp) or None
@@ -212,8 +228,14 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
         if reading is not None:
             await reading.stop()
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Note that what is opened from here on is ours."""
+        self._assigned = object()
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish, commit and close before another worker starts."""
+        self._assigned = None
         self.stop_flow()
         self.app.flow_control.suspend()
         self.app.flow_control.clear()
@@ -225,6 +247,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def on_stop(self) -> None:
         """Finish, commit and close on SIGTERM."""
+        self._assigned = None
         self.owner.end()
         await self._stop_reading()
         await self.owner.drain()
@@ -232,8 +255,26 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
         await self.owner.release()
 
 
+class _Recovery(Recovery):  # type: ignore[misc]
+    """Brings an assignment to work: it has the lanes opened and lets the batches flow."""
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        """Wait without a time-out: stock Faust takes its end for that of the process, and starts no assignment any more."""
+        del timeout
+        await super()._wait(coro)
+
+
 class _Tables(TableManager):  # type: ignore[misc]
     """There are no tables; stock Faust sleeps a second for them at start."""
+
+    _recovery: _Recovery | None = None
+
+    @property
+    def recovery(self) -> _Recovery:
+        """Give what brings assignments to work."""
+        if self._recovery is None:
+            self._recovery = _Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
     async def on_start(self) -> None:
         await self._update_channels()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.events import Event
 from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -59,6 +61,7 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (driver.Consumer.perform_seek, ["self"], True),
         (driver.Consumer.seek_to_committed, ["self"], True),
         (driver.Consumer.on_partitions_revoked, ["self", "revoked"], True),
+        (driver.Consumer.on_partitions_assigned, ["self", "assigned", "generation_id"], True),
         (driver.Consumer.on_stop, ["self"], True),
         (driver.Consumer.stop_flow, ["self"], False),
         (driver.Consumer._getmany, ["self", "active_partitions", "timeout"], True),
@@ -72,6 +75,8 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (driver.AIOKafkaConsumerThread.call_thread, ["self", "fun", "args", "kwargs"], True),
         (TableManager.on_start, ["self"], True),
         (TableManager._update_channels, ["self"], True),
+        (Recovery.__init__, ["self", "app", "tables", "kwargs"], False),
+        (Recovery._wait, ["self", "coro", "timeout"], True),
         (GroupCoordinator._do_heartbeat, ["self"], True),
         (GroupCoordinator.request_rejoin, ["self"], False),
         (Event.__init__, ["self", "app", "key", "value", "headers", "message"], False),
@@ -92,13 +97,14 @@ def test_a_hook_is_there_with_the_signature_that_is_overridden_or_called(
         (transport._GroupThread, driver.AIOKafkaConsumerThread),
         (transport.BatchSchema, faust.Schema),
         (transport._Tables, TableManager),
+        (transport._Recovery, Recovery),
     ],
     ids=lambda each: each.__name__,
 )
 def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     added = {
         "rest", "owner", "bootstrap", "reading", "_stop_reading",
-        "heard", "silence", "rejoin", "_listen",
+        "heard", "silence", "rejoin", "_listen", "_assigned", "_seek_all",
     }  # fmt: skip
     methods = {name for name in vars(ours) if not name.startswith("__")} - added
     assert methods
@@ -120,6 +126,11 @@ def test_every_override_overrides_something(ours: type, theirs: type) -> None:
         (GroupCoordinator._heartbeat_routine, "self._subscription.fetcher_idle_time"),
         (GroupCoordinator._heartbeat_routine, "success = await self._do_heartbeat()"),
         (Fetcher._get_actions_per_node, "tp_state.paused"),
+        (
+            Recovery._resume_streams,
+            "await self._wait(\n                consumer.perform_seek(), timeout=",
+        ),
+        (TableManager.on_rebalance, "self.recovery.on_rebalance"),
     ],
     ids=lambda each: getattr(each, "__qualname__", each),
 )
@@ -249,7 +260,7 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
 def consumer(owner: Owner, assigned: set[TP], committed: dict[TP, int | None]) -> Any:
     class Consumer(transport.LaneConsumer):
         def __init__(self) -> None:
-            self._seeking = asyncio.Lock()
+            self._seeking, self._assigned = asyncio.Lock(), object()
             self._thread, self._read_offset, self._committed_offset = Thread(), {}, {}
             self.app = SimpleNamespace(lane_topics={"cdc.erp", "cdc.oa"})
 
@@ -304,6 +315,131 @@ def test_a_batch_that_faust_dropped_is_read_again() -> None:
     assert given == {}
     assert before.stopped
     assert after is not before
+
+
+def test_an_assignment_is_brought_to_work_however_long_its_lanes_take_to_open() -> None:
+    """Kafka may be away for longer than Faust's time-out; this one and those after it have to start all the same."""
+
+    async def assign_twice() -> list[str]:
+        app = faust.App(
+            "test", broker="kafka://127.0.0.1:1", broker_request_timeout=0.05, **transport.SETTINGS
+        )
+        done: list[str] = []
+        recovery, flowing = app.tables.recovery, asyncio.Event()
+        recovery.recovery_delay = 0.0
+
+        class Slow:
+            def assignment(self) -> set[TP]:
+                return {LANE}
+
+            def resume_partitions(self, tps: set[TP]) -> None:
+                pass
+
+            async def perform_seek(self) -> None:
+                await asyncio.sleep(0.2)
+                done.append("seek")
+
+            def resume_flow(self) -> None:
+                done.append("flow")
+                flowing.set()
+
+        async def started() -> None:
+            pass
+
+        app.consumer = Slow()
+        app._fetcher = SimpleNamespace(maybe_start=started)
+        task = asyncio.create_task(Recovery._restart_recovery.fun(recovery))
+        for _ in range(2):
+            flowing.clear()
+            recovery._generation_id = app.consumer_generation_id
+            recovery.signal_recovery_start.set()
+            await asyncio.wait_for(flowing.wait(), 5)
+        task.cancel()
+        return done
+
+    assert asyncio.run(assign_twice()) == ["seek", "flow"] * 2
+
+
+class SlowOwner(Owner):
+    """Opens as long as `may_end` is not set."""
+
+    def __init__(self) -> None:
+        super().__init__({LANE: 1})
+        self.may_end = threading.Event()
+
+    def open(self, tps: set[TP], committed: dict[TP, int]) -> dict[TP, int]:
+        starts = super().open(tps, committed)
+        assert self.may_end.wait(5)
+        self.calls.append("opened")
+        return starts
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_lanes_are_not_opened_again_while_a_cancelled_seek_still_opens_them() -> None:
+    async def seek_cancel_seek() -> Any:
+        found = consumer(owner, {LANE}, {LANE: None})
+        first = asyncio.create_task(found.perform_seek())
+        await until(lambda: len(owner.calls) == 2)
+        first.cancel()
+        second = asyncio.create_task(found.perform_seek())
+        await asyncio.sleep(0.05)
+        assert owner.calls.count(opening) == 1
+        owner.may_end.set()
+        await second
+        return found
+
+    owner = SlowOwner()
+    opening = ("open", {LANE}, {LANE: 0})
+    found = asyncio.run(seek_cancel_seek())
+    assert owner.calls == ["release", opening, "opened", "release", opening, "opened"]
+    assert found.reading is not None
+
+
+def test_lanes_that_were_revoked_while_they_were_opened_are_closed_and_not_read() -> None:
+    async def seek_and_revoke() -> Any:
+        found = consumer(owner, {LANE}, {LANE: None})
+        seek = asyncio.create_task(found.perform_seek())
+        await until(lambda: len(owner.calls) == 2)
+        found._assigned = None
+        owner.may_end.set()
+        await seek
+        return found
+
+    owner = SlowOwner()
+    found = asyncio.run(seek_and_revoke())
+    assert owner.calls[2:] == ["opened", "release"]
+    assert found.reading is None
+
+
+def test_nothing_is_opened_between_a_revocation_and_the_next_assignment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def stock(self: Any, *_: Any) -> None:
+        pass
+
+    async def rebalance() -> list[Any]:
+        found = consumer(owner, {LANE}, {LANE: None})
+        found.app.flow_control = SimpleNamespace(suspend=lambda: None, clear=lambda: None)
+        found.stop_flow = lambda: None
+        found.commit = lambda: stock(found)
+        monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", stock)
+        monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", stock)
+        await found.on_partitions_revoked({LANE})
+        await found.perform_seek()
+        between = list(owner.calls)
+        await found.on_partitions_assigned({LANE}, 1)
+        await found.perform_seek()
+        assert found.reading is not None
+        return between
+
+    owner = Owner({LANE: 1})
+    assert asyncio.run(rebalance()) == ["drain", "release"]
+    assert owner.calls[2:] == ["release", ("open", {LANE}, {LANE: 0})]
 
 
 def test_only_a_position_on_disk_is_committed() -> None:
