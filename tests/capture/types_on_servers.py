@@ -39,7 +39,9 @@ def make_tables(captured: Captured) -> None:
 
 
 def fill(captured: Captured, table: str) -> None:
-    """Write the fixed table's values, the n-th of each type into the n-th row; refused ones into rows from 100 on."""
+    """Write the fixed table's values, the n-th of each type into the n-th row; refused ones into rows from 100 on. Once."""
+    if captured.select(f"SELECT 1 FROM {SCHEMA}.类型_{table}"):
+        return
     decoded, refused = DECODED[captured.database], REFUSED_VALUES[captured.database]
     lone = REFUSED_TYPES[captured.database]
     rows: dict[int, dict[str, str]] = {}
