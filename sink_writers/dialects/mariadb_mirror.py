@@ -71,19 +71,15 @@ class MariadbMirror:
 
     def delete(self, cursor: Any, table: MirrorTable, keys: Sequence[Values]) -> None:
         """Delete rows by key."""
-        columns = [table.column(name) for name in table.key]
-        same = " and ".join(f"{_q(each.name)} = %s" for each in columns)
-        cursor.executemany(f"delete from {_q(table.name)} where {same}", _converted(columns, keys))
+        cursor.executemany(f"delete from {_q(table.name)} where {_same(table)}", _keys(table, keys))
 
     def mark(
         self, cursor: Any, seen: str, binding: str, table: MirrorTable, keys: Sequence[Values]
     ) -> None:
         """Note rows by a digest of their key as the database spells it."""
-        columns = [table.column(name) for name in table.key]
-        same = " and ".join(f"{_q(each.name)} = %s" for each in columns)
         cursor.executemany(
-            f"insert ignore into {seen} select %s, %s, {_digest(table)} from {_q(table.name)} where {same}",
-            [[binding, table.name, *row] for row in _converted(columns, keys)],
+            f"insert ignore into {seen} select %s, %s, {_digest(table)} from {_q(table.name)} where {_same(table)}",
+            [[binding, table.name, *row] for row in _keys(table, keys)],
         )
 
     def delete_unmarked(self, cursor: Any, seen: str, binding: str, table: MirrorTable) -> int:
@@ -109,6 +105,15 @@ def _q(name: str) -> str:
 def _digest(table: MirrorTable) -> str:
     key = ", ".join(f"hex(cast({_q(name)} as char))" for name in table.key)
     return f"sha2(concat_ws(',', {key}), 256)"
+
+
+def _same(table: MirrorTable) -> str:
+    """Compare the key of a row with a given one."""
+    return " and ".join(f"{_q(name)} = %s" for name in table.key)
+
+
+def _keys(table: MirrorTable, keys: Sequence[Values]) -> list[list[Any]]:
+    return _converted([table.column(name) for name in table.key], keys)
 
 
 def _define(column: Column, *, in_key: bool = False) -> str:

@@ -80,13 +80,8 @@ class PostgresqlMirror:
 
     def delete(self, cursor: Any, table: MirrorTable, keys: Sequence[Values]) -> None:
         """Delete rows by key."""
-        columns = [table.column(name) for name in table.key]
-        same = " and ".join(
-            f"t.{_q(each.name)} = x.c{number}::{_p(each.target)}"
-            for number, each in enumerate(columns)
-        )
         cursor.execute(
-            f"delete from {_p(self._name(table.name))} t using {_rows(len(columns))} where {same}",
+            f"delete from {_p(self._name(table.name))} t using {_rows(len(table.key))} where {_same(table)}",
             [_json(keys)],
         )
 
@@ -94,14 +89,9 @@ class PostgresqlMirror:
         self, cursor: Any, seen: str, binding: str, table: MirrorTable, keys: Sequence[Values]
     ) -> None:
         """Note rows by a digest of their key as the database spells it."""
-        columns = [table.column(name) for name in table.key]
-        same = " and ".join(
-            f"t.{_q(each.name)} = x.c{number}::{_p(each.target)}"
-            for number, each in enumerate(columns)
-        )
         cursor.execute(
             f"insert into {seen} select %s, %s, {_digest(table)} from {_p(self._name(table.name))} t "
-            f"join {_rows(len(columns))} on {same} on conflict do nothing",
+            f"join {_rows(len(table.key))} on {_same(table)} on conflict do nothing",
             [binding, table.name, _json(keys)],
         )
 
@@ -121,6 +111,14 @@ class PostgresqlMirror:
 def _digest(table: MirrorTable) -> str:
     key = ", ".join(f"t.{_q(name)}::text" for name in table.key)
     return f"encode(sha256(convert_to(jsonb_build_array({key})::text, 'UTF8')), 'hex')"
+
+
+def _same(table: MirrorTable) -> str:
+    """Compare the key of a row `t` with that of a given one `x`."""
+    return " and ".join(
+        f"t.{_q(name)} = x.c{number}::{_p(table.column(name).target)}"
+        for number, name in enumerate(table.key)
+    )
 
 
 def _rows(columns: int) -> str:
