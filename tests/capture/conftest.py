@@ -33,3 +33,11 @@ def captured(
         subject.start()
         yield subject
         subject.remove()
+
+
+@pytest.fixture
+def postgresql(captured: Captured) -> Captured:
+    """The captured PostgreSQL database; what asks for it is skipped for the others."""
+    if captured.database != "postgresql":
+        pytest.skip("PostgreSQL only")
+    return captured

@@ -220,13 +220,6 @@ def test_generated_columns_are_as_selected_or_not_captured(captured: Captured) -
     assert watched.equal_to_select()
 
 
-@pytest.fixture
-def postgresql(captured: Captured) -> Captured:
-    if captured.database != "postgresql":
-        pytest.skip("PostgreSQL only")
-    return captured
-
-
 def test_a_large_value_that_did_not_change_is_filled_in_from_the_image(
     postgresql: Captured,
 ) -> None:

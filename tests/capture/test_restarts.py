@@ -185,3 +185,42 @@ def test_transactions_that_are_cut_several_times_come_whole(
         list(range(20_000, 40_000)),
     ]
     assert lost == []
+
+
+def test_what_is_written_right_after_a_heartbeat_survives_a_restart_of_the_connector(
+    postgresql: Captured,
+) -> None:
+    """
+    Debezium takes the first row for known where it begins at the LSN of a stored logical message.
+
+    Three rounds, since the server now and then writes something of its own in between, which hides it.
+    """
+    heartbeat = postgresql.settings()["heartbeat.action.query"]
+    postgresql.run(f"CREATE TABLE {SCHEMA}.after_heartbeat ({COLUMNS})")
+    for number in range(3):
+        postgresql.until_now()
+        since = postgresql.end
+        postgresql.run(heartbeat)
+        _wait_for(postgresql, since + 1)
+        _stopped(postgresql)
+        postgresql.transaction(
+            f"INSERT INTO {SCHEMA}.after_heartbeat VALUES ({2 * number}, {number}, 'x')",
+            f"INSERT INTO {SCHEMA}.after_heartbeat VALUES ({2 * number + 1}, {number}, 'x')",
+        )
+        postgresql.connect.put(f"/connectors/{postgresql.name}/resume").raise_for_status()
+
+    found, _, lost = assemble(postgresql.until_now())
+
+    assert [
+        [(each.after or {})["id"] for each in one.changes] for one in _of("after_heartbeat", found)
+    ] == [[0, 1], [2, 3], [4, 5]]
+    assert lost == []
+
+
+def _stopped(captured: Captured) -> None:
+    """Stop a connector; its offset is stored then."""
+    captured.connect.put(f"/connectors/{captured.name}/stop").raise_for_status()
+    end = time.monotonic() + _SECONDS
+    while captured.connect.get(f"/connectors/{captured.name}/status").json()["tasks"]:
+        assert time.monotonic() < end
+        time.sleep(0.1)
