@@ -47,6 +47,7 @@ class OwnedLane:
     landed: int = 0
     #: Batches received and not begun, and what works on them where it could not be done at once.
     inbox: deque[Batch] = field(default_factory=deque)
+    inbox_records: int = 0
     task: asyncio.Task[None] | None = None
 
     #: Append time of the last record, and how old it was when it was read, in microseconds.
@@ -65,8 +66,8 @@ class OwnedLane:
 
     @property
     def inbox_full(self) -> bool:
-        """Tell whether no more should be fetched."""
-        return sum(len(batch.taken) for batch in self.inbox) >= MAX_INBOX
+        """Tell whether no more should be fetched. The reading's thread asks while others put into the inbox."""
+        return self.inbox_records >= MAX_INBOX
 
     @property
     def under_way(self) -> bool:
@@ -76,12 +77,14 @@ class OwnedLane:
     def receive(self, records: list[Any]) -> None:
         """Take records; they are worked on in their turn."""
         self.inbox.append(Batch(taken=records))
+        self.inbox_records += len(records)
 
     def next_batch(self) -> Batch | None:
         """Begin with the next batch."""
         if self.stopped or not self.inbox:
             return None
         batch = self.inbox.popleft()
+        self.inbox_records -= len(batch.taken)
         batch.began = time.monotonic()
         return batch
 
@@ -89,7 +92,7 @@ class OwnedLane:
         """Forget what is not on disk; the lane is of no use afterwards."""
         self.inbox.clear()
         self.batches.clear()
-        self.outputs = self.records = 0
+        self.outputs = self.records = self.inbox_records = 0
         self.state.discard()
 
     def stop(self, why: str) -> None:

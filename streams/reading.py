@@ -74,7 +74,7 @@ class Reading:
         #: The number of the last batch that is on its way to the agent.
         self.arrived = 0
         self._ahead = threading.Semaphore(_BATCHES_AHEAD)
-        self._failure: KafkaException | None = None
+        self._failure: Exception | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lane-reader", daemon=True)
         self._thread.start()
@@ -83,7 +83,8 @@ class Reading:
         """
         Give the next batch; None where none came in time.
 
-        Raise KafkaException where the log can't be read on, e.g. because the offset is no longer there.
+        Raise what has ended the reading: KafkaException where the log can't be read on, e.g. because the offset is no
+        longer there.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -135,7 +136,9 @@ class Reading:
                     self._made += 1
                     fetched = Fetched(self, self._made, tp, messages)
                     self._loop.call_soon_threadsafe(self._batches.put_nowait, fetched)
-        except KafkaException as error:
+        except (
+            Exception
+        ) as error:  # whatever it is, a reader that has ended must not be taken for a quiet log
             self._failure = error
             self._loop.call_soon_threadsafe(self._batches.put_nowait, None)
         finally:

@@ -9,7 +9,7 @@ import pytest
 from lanes import Log, Reader, head, line
 
 from schemas import control
-from streams.flight import MAX_RECORDS, OwnedLane
+from streams.flight import MAX_INBOX, MAX_RECORDS, OwnedLane
 from streams.outputs import SENT_TOGETHER, SENT_TOGETHER_BYTES, Batch
 from streams.records import Output
 
@@ -148,3 +148,14 @@ def test_outputs_are_sent_together_and_before_they_fill_memory() -> None:
     told = [batch.gather(small) for _ in range(SENT_TOGETHER)]
     assert told == [False] * (SENT_TOGETHER - 1) + [True]
     assert Batch().gather(large)
+
+
+def test_an_inbox_is_full_by_the_records_that_wait_in_it(flying: Flying) -> None:
+    owned = flying.owned
+    owned.receive([None] * MAX_INBOX)
+    assert owned.inbox_full
+    owned.next_batch()
+    assert not owned.inbox_full
+    owned.receive([None] * MAX_INBOX)
+    owned.forget()
+    assert not owned.inbox_full

@@ -205,6 +205,22 @@ def test_a_log_that_cannot_be_read_on_is_an_error_and_no_silence() -> None:
     run(fail())
 
 
+def test_whatever_ends_the_reader_is_an_error_and_no_silence() -> None:
+    def broken() -> set[TP]:
+        raise RuntimeError("deque mutated during iteration")
+
+    async def fail() -> None:
+        found = Reading("", {ERP: 5}, broken)
+        try:
+            with pytest.raises(RuntimeError, match="deque"):
+                await found.take(10)
+        finally:
+            await found.stop()
+
+    Client.pieces = [[Message(5, END)]]
+    run(fail())
+
+
 def test_the_end_of_a_log_is_known_once_the_broker_told_it() -> None:
     async def look() -> tuple[int | None, int | None]:
         found = Reading("", {ERP: 5, OA: 0})
