@@ -37,11 +37,16 @@ _RATE = 40
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A fault; how many seconds after its end a new change was in each target, None where it never came; what else is wrong."""
+    """
+    A fault; how many seconds after its end a new change was in each target, None where it never came; what else is wrong.
+
+    `fault_s` is how long the fault itself lasted: of what was killed, until it was back.
+    """
 
     harm: Harm
     recovery_s: dict[str, float | None]
     trouble: tuple[str, ...] = ()
+    fault_s: float = 0.0
 
     @property
     def slowest(self) -> float | None:
@@ -77,10 +82,12 @@ def suffer(
             if why := missing(stack, harm):
                 skipped[str(harm)] = why
                 continue
+            began = time.monotonic()
             trouble = _do(stack, harm)
+            lasted = round(time.monotonic() - began, 1)
             recovery = probe.recovery(STUCK_SECONDS)
             failed = tuple(f"connector {name} failed" for name in connect.failed())
-            rounds.append(Round(harm, recovery, (*trouble, *failed)))
+            rounds.append(Round(harm, recovery, (*trouble, *failed), lasted))
             tell(_line(number, rounds[-1]))
     return rounds, skipped
 
@@ -99,7 +106,13 @@ def _line(number: int, found: Round) -> str:
         f"{target} {'STUCK' if seconds is None else f'{seconds:.1f} s'}"
         for target, seconds in found.recovery_s.items()
     )
-    return f"round {number}: {found.harm} ({found.harm.seconds} s): {times} {'; '.join(found.trouble)}"  # fmt: skip
+    return f"round {number}: {found.harm} ({found.fault_s} s): {times} {'; '.join(found.trouble)}"  # fmt: skip
+
+
+def _longest(rounds: Sequence[Round]) -> dict[str, float]:
+    """Give how long the three longest faults lasted: what a server needs to start is no recovery of ours, and is told apart."""
+    longest = sorted(rounds, key=lambda each: each.fault_s, reverse=True)[:3]
+    return {str(each.harm): each.fault_s for each in longest}
 
 
 def report(
@@ -118,6 +131,7 @@ def report(
         "late": len(late),
         "max_recovery_s": times[-1] if times else 0.0,
         "median_recovery_s": times[len(times) // 2] if times else 0.0,
+        "longest_faults_s": _longest(rounds),
         "not_done": skipped,
         "stuck_rounds": [asdict(each) for each in stuck],
         "late_rounds": [asdict(each) for each in late],

@@ -12,6 +12,7 @@ import psutil
 
 from bench.system import wait
 from tongbu.instance import Instance
+from tongbu.stack import artifacts, services
 from tongbu.stack.supervision import Supervisor
 
 #: Every process of a stack that may fail on its own.
@@ -20,23 +21,31 @@ SERVICES = (
     "processor", "watch", "sink-warehouse", "sink-oa", "sink-order-events", "webhook-receiver",
 )  # fmt: skip
 _BACK_SECONDS = 120.0
+_STARTED = ("STARTING", "RUNNING")
 #: A service that dies of its limit is started again without it; so soon it has the limit, too.
 _LIMIT_SECONDS = 0.05
 
 
 class Services:
-    """The processes of an instance."""
+    """
+    The processes of an instance.
+
+    What died is back when the supervisor has started it again, and a server only when it answers: until then the harm
+    lasts. How long our own processes take to be of use again is theirs to answer for.
+    """
 
     def __init__(self, instance: Instance) -> None:
         self._supervisor = Supervisor(instance)
+        listed = [*services.servers(instance, artifacts.folder()), *services.pipeline(instance)]
+        self._ready = {each.name: each.ready for each in listed}
 
     def kill(self, service: str) -> None:
-        """`kill -9`; return when the supervisor has started it again."""
+        """`kill -9`; return when it is back."""
         before = self._pid(service)
         for process in _family(before):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        wait(f"{service} is started again", lambda: self._is_new(service, before), _BACK_SECONDS)
+        self._await_back(service, before)
 
     @contextmanager
     def frozen(self, service: str) -> Iterator[None]:
@@ -57,14 +66,16 @@ class Services:
             yield
         finally:
             self._supervisor.start_process(service)
+            self._await_back(service)
 
     def without_disk(self, service: str, seconds: float) -> None:
-        """Let no file grow that a service writes, as on a full disk, in every new start of it, too; then let it."""
+        """Let no file grow that a service writes, as on a full disk, in every new start of it, too; then let it be back."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._limit(service, 0)
             time.sleep(_LIMIT_SECONDS)
         self._limit(service, resource.RLIM_INFINITY)
+        self._await_back(service)
 
     def down(self) -> list[str]:
         """Give the services that do not run."""
@@ -81,9 +92,18 @@ class Services:
         wait(f"{service} runs", lambda: service not in self.down(), _BACK_SECONDS)
         return int(self._supervisor.processes()[service]["pid"])
 
-    def _is_new(self, service: str, before: int) -> bool:
+    def _await_back(self, service: str, before: int = 0) -> None:
+        wait(f"{service} is back", lambda: self._is_back(service, before), _BACK_SECONDS)
+
+    def _is_back(self, service: str, before: int) -> bool:
         found = self._supervisor.processes()[service]
-        return bool(found["statename"] == "RUNNING" and found["pid"] != before)
+        if found["statename"] not in _STARTED or found["pid"] == before:
+            return False
+        try:
+            self._ready[service]()
+        except Exception:  # each client has its own way to say "not yet"
+            return False
+        return True
 
 
 def _family(pid: int) -> list[psutil.Process]:

@@ -75,6 +75,12 @@ def test_a_round_whose_change_never_came_is_stuck_and_a_slow_one_is_late() -> No
     assert (found["stuck"], found["late"], found["max_recovery_s"]) == (1, 1, 16.0)
 
 
+def test_how_long_the_longest_faults_lasted_is_told_apart_from_recovery() -> None:
+    rounds = [Round(Harm("kill", name, 2.0), {"oa": 1.0}, (), s) for name, s in (("kafka", 17.5), ("oa", 0.5))]  # fmt: skip
+    found = report(rounds, {}, GOOD)
+    assert (found["late"], found["longest_faults_s"]) == (0, {"kill kafka": 17.5, "kill oa": 0.5})
+
+
 def test_ids_that_are_left_withheld_are_stuck() -> None:
     assert report([], {}, GOOD | {"withheld": 2})["stuck"] == 2
 
