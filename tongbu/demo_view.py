@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from tongbu.live_view import LiveView
 
 #: Seconds between lines where there is no terminal.
 _LINE_SECONDS = 5.0
@@ -35,26 +36,12 @@ class Now:
     targets: Mapping[str, TargetNow]
 
 
-class LoadView:
+class LoadView(LiveView):
     """A moving table on a terminal, a line every few seconds elsewhere. Use as a context manager."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, refresh_per_second=4)
+        super().__init__(console, Live(console=console, refresh_per_second=4))
         self._said = 0.0
-
-    def __enter__(self) -> LoadView:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.stop()
 
     def show(self, now: Now) -> None:
         """Show how it is now."""

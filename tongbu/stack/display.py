@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,31 +10,23 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from tongbu.live_view import LiveView
 
-class Progress:
+
+class Progress(LiveView):
     """Told what happens, shows it. Use as a context manager."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
         self._since = time.monotonic()
         self._note = ""
         self._services: dict[str, tuple[str, float]] = {}
         self._spinner = Spinner("dots")
-        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=10)
+        live = Live(get_renderable=self._render, console=console, refresh_per_second=10)
+        super().__init__(console, live)
 
-    def __enter__(self) -> Progress:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._note = ""
-        self._live.stop()
+    def __exit__(self, *reason: object) -> None:
+        self._note = ""  # nothing is being done any more
+        super().__exit__(*reason)
 
     def tell(self, note: str) -> None:
         """Say what is being done now."""
