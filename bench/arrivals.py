@@ -7,10 +7,12 @@ event is sent when its transaction has been committed.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +27,8 @@ from tongbu.deploy.captured import mysql_arguments
 
 #: A replica needs a number that no other has; from here on they follow from the database's name.
 _SERVER_IDS = 918_000
+#: It warns of a server that is gone, as every one is at the end.
+logging.getLogger("pymysqlreplication").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +120,12 @@ class MariadbArrivals:
             return list(cursor.fetchall())
 
     def _follow(self) -> None:
-        for event in self._reader:
-            now, table = time.time(), self._tables[event.table]
-            for row in event.rows:
-                values = row.get("values") or row["after_values"]
-                self._seen[table.number(values[table.key])] = now
+        with suppress(pymysql.OperationalError):  # the server is down: the harness ends
+            for event in self._reader:
+                now, table = time.time(), self._tables[event.table]
+                for row in event.rows:
+                    values = row.get("values") or row["after_values"]
+                    self._seen[table.number(values[table.key])] = now
 
 
 def _between(table: Table, orders: Orders) -> str:

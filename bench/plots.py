@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from bench.rounds import Measured
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
+_COLUMNS = 3
+
 
 def draw(folder: Path, measured: Measured) -> None:
     """Write bench-distribution.svg and bench-timeline.svg."""
@@ -20,8 +23,13 @@ def draw(folder: Path, measured: Measured) -> None:
     if not loads:
         return
     for name, drawing in (("distribution", _distribution), ("timeline", _timeline)):
-        figure, axes = plt.subplots(1, len(loads), figsize=(6 * len(loads), 4), squeeze=False)
-        for axis, key in zip(axes[0], loads, strict=True):
+        columns = min(_COLUMNS, len(loads))
+        rows = math.ceil(len(loads) / columns)
+        size = (6 * columns, 4 * rows)
+        figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+        for axis in axes.flat[len(loads) :]:
+            axis.remove()
+        for axis, key in zip(axes.flat, loads, strict=False):
             path, rate, lines = key
             axis.set_title(f"{path}, {rate} transactions/s, {lines} lines")
             drawing(
@@ -42,11 +50,12 @@ def draw(folder: Path, measured: Measured) -> None:
 def _distribution(axis: Any, loads: list[Load]) -> None:
     for system in dict.fromkeys(load.system for load in loads):
         values = sorted(ms for load in loads if load.system == system for _, ms in load.latencies)
-        shares = [(place + 1) / len(values) * 100 for place in range(len(values))]
+        shares = [(len(values) - place) / len(values) * 100 for place in range(len(values))]
         axis.plot(values, shares, label=system)
     axis.set_xscale("log")
+    axis.set_yscale("log")  # the tail is what differs
     axis.set_xlabel("ms from commit to commit")
-    axis.set_ylabel("% of transactions")
+    axis.set_ylabel("% of transactions that took at least so long")
 
 
 def _timeline(axis: Any, loads: list[Load]) -> None:
@@ -58,7 +67,7 @@ def _timeline(axis: Any, loads: list[Load]) -> None:
             begin = load.latencies[0][0]
             times = [at - begin for at, _ in load.latencies]
             values = [ms for _, ms in load.latencies]
-            axis.scatter(times, values, s=3, color=f"C{place}", label=label)
+            axis.scatter(times, values, s=3, color=f"C{place}", label=label, rasterized=True)
             label = "_nolegend_"
     axis.set_yscale("log")
     axis.set_xlabel("seconds of the load (all rounds)")

@@ -126,10 +126,33 @@ def markdown(report: dict[str, Any]) -> str:
             f"| {line['system']} | {line['path']} | {line['rows_per_s']:,} | {rounds} | {line['cpu_s_per_1000_rows']} | {roles} |"
         )
     lines += ["", "tongbu by the peer: " + ", ".join(f"{name} {value}" for name, value in report["ratio"].items())]  # fmt: skip
-    lines += ["", *_hops(report), ""]
+    lines += ["", *_costs(report), "", *_hops(report), "", *_growth(report), ""]
     lines += [f"- **{name}**: {text}" for name, text in report["definitions"].items()]
     lines.append("- **versions**: " + ", ".join(f"{n} {v}" for n, v in report["versions"].items()))
     return "\n".join(lines)
+
+
+def _costs(report: dict[str, Any]) -> list[str]:
+    idle = report["idle_cpu_percent"]
+    lines = ["| system | most memory, MiB | of it | idle CPU, % of a core | of it |", "|---|---|---|---|---|"]  # fmt: skip
+    for system, held in report["memory_mib"].items():
+        cells = [*_sum_and_parts(held, 0), *_sum_and_parts(idle.get(system, {}), 1)]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    return lines
+
+
+def _sum_and_parts(of: dict[str, float], digits: int) -> tuple[str, str]:
+    if not of:
+        return "", ""
+    parts = ", ".join(f"{role} {each:.{digits}f}" for role, each in sorted(of.items()))
+    return f"{sum(of.values()):.{digits}f}", parts
+
+
+def _growth(report: dict[str, Any]) -> list[str]:
+    cases = report.get("scaling", [])
+    lines = ["| the processor alone | µs per transaction | |", "|---|---|---|"]
+    lines += [f"| {case['case']} | {case['us_per_transaction']:.0f} | {case['ratio']:.2f} x |" for case in cases]  # fmt: skip
+    return lines if cases else []
 
 
 def _hops(report: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from bench.figures import (
     report_loads,
     saturated,
 )
+from bench.report import markdown
 
 
 def load(system: str, round_: int, ms: float, rate: int = 50, lines: int = 2) -> Load:
@@ -82,3 +83,17 @@ def test_ratios_are_ours_by_the_peers() -> None:
 def test_loads_of_another_size_are_no_part_of_the_ratio() -> None:
     runs = report_loads([load("ours", 1, 4.0, lines=20), load("peer", 1, 10.0, lines=20)])
     assert ratio(runs, [], "ours", "peer") == {}
+
+
+def test_the_tables_for_people_say_saturation_memory_idle_cpu_and_growth() -> None:
+    run = {"system": "a", "path": PATH, "tx_per_s": 1000, "rows_per_tx": 20, "saturated": True}
+    said = markdown(
+        {
+            "runs": [run], "backlog": [], "ratio": {}, "stages": [], "definitions": {}, "versions": {},
+            "memory_mib": {"a": {"kafka": 500.0, "sink": 50.5}}, "idle_cpu_percent": {"a": {"connect": 20.0, "sink": 1.5}},
+            "scaling": [{"case": "10 x columns", "us_per_transaction": 106.2, "ratio": 1.12}],
+        }
+    )  # fmt: skip
+    assert "| saturated | saturated |" in said
+    assert "| a | 550 | kafka 500, sink 50 | 21.5 | connect 20.0, sink 1.5 |" in said
+    assert "| 10 x columns | 106 | 1.12 x |" in said
