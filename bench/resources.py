@@ -26,7 +26,7 @@ _ROLES = (
 def cpu_seconds(folder: Path) -> dict[str, float]:
     """Give the CPU seconds that each role has used so far; those of ended database sessions are their server's."""
     used: dict[str, float] = defaultdict(float)
-    for role, process in _processes(folder):
+    for role, process in processes(folder):
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             used[role] += times.user + times.system
@@ -38,7 +38,7 @@ def cpu_seconds(folder: Path) -> dict[str, float]:
 def memory(folder: Path) -> dict[str, float]:
     """Give the memory of each role in MiB now: proportional set size, so shared pages count once."""
     held: dict[str, float] = defaultdict(float)
-    for role, process in _processes(folder):
+    for role, process in processes(folder):
         with suppress(psutil.NoSuchProcess):
             held[role] += process.memory_full_info().pss / 2**20
     return dict(held)
@@ -47,13 +47,13 @@ def memory(folder: Path) -> dict[str, float]:
 def open_files(folder: Path) -> dict[str, int]:
     """Give the open file handles of each role, sockets included."""
     held: dict[str, int] = defaultdict(int)
-    for role, process in _processes(folder):
+    for role, process in processes(folder):
         with suppress(psutil.Error, OSError):
             held[role] += process.num_fds()
     return dict(held)
 
 
-def _processes(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+def processes(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     """Give the instance's processes. A database session's environment is not readable, its parent's is."""
     alive = list(psutil.process_iter())
     own: dict[int, str] = {}
