@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -19,9 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 @app.command()
 def run(
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds, after one to warm up.")] = 3,
-    seconds: Annotated[
-        float, typer.Option(min=0, help="Length of each load; 0: 5, or 8 with --full.")
-    ] = 0,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each load.")] = 5.0,
     backlog: Annotated[
         int, typer.Option(min=0, help="Rows of a backlog; 0: 50,000, or 100,000 with --full.")
     ] = 0,
@@ -43,8 +39,8 @@ def run(
     from bench.rounds import FULL, Plan
     from bench.run import perform
 
-    plan = replace(FULL if full else Plan(), rounds=rounds)
-    plan = replace(plan, seconds=seconds or plan.seconds, backlog_rows=backlog or plan.backlog_rows)
+    plan = replace(FULL if full else Plan(), rounds=rounds, seconds=seconds)
+    plan = replace(plan, backlog_rows=backlog or plan.backlog_rows)
     perform(instance, plan, only=only, full=full, path=path, keep=keep)
 
 
@@ -69,6 +65,29 @@ def faults(
     from bench.all_faults import Wanted, perform
 
     perform(Wanted(rounds, seed, part, tuple(kind or ()), tuple(target or ())), instance, keep=keep)
+
+
+@app.command()
+def stalls(
+    rounds: Annotated[int, typer.Option(min=1, help="How many loads.")] = 3,
+    rate: Annotated[int, typer.Option(min=1, help="Transactions per second.")] = 400,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each load.")] = 20.0,
+    backlog: Annotated[int, typer.Option(min=0, help="Rows of a backlog before each.")] = 50_000,
+    slow: Annotated[float, typer.Option(help="ms from commit to commit that are a stall.")] = 30.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+    instance: Annotated[str, typer.Option(help="The instance to run on.")] = "stalls",
+) -> None:
+    """
+    Tell what happened while transactions were slow: pauses of JVMs and Python, syncs of the disk, PostgreSQL's waits, cores.
+
+    Example: python -m bench stalls --rounds 3
+    """
+    from rich.console import Console
+
+    from bench.stalls.run import Plan, perform
+
+    plan = Plan(rounds, rate, seconds, backlog, slow)
+    _leave("stalls", perform(instance, plan, Console(stderr=True, soft_wrap=True), keep=keep))
 
 
 @app.command()
@@ -123,8 +142,7 @@ def lanes(
     from rich.console import Console
 
     from bench.lanes import run, state
-    from tongbu.instance import Instance, run_folder
-    from tongbu.reports import write_report
+    from tongbu.instance import Instance
 
     if what not in (*run.MEASUREMENTS, "state"):
         raise TongbuError(
@@ -137,19 +155,15 @@ def lanes(
     else:
         plan = run.Plan(rows, rate, seconds)
         figures = run.perform(what, plan, Instance.load(instance), console)
-    write_report(run_folder() / f"reports/lanes-{what}.json", figures)
-    typer.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
+    _leave(f"lanes-{what}", figures)
 
 
 @app.command()
 def scaling() -> None:
     """Measure the processor alone with 10 x the rows in state, 10 x the columns, 10 x the mapped tables; needs no service."""
     from bench.scaling import CASES, run
-    from tongbu.instance import run_folder
-    from tongbu.reports import write_report
 
-    report = {"cases": run(CASES, typer.echo)}
-    write_report(run_folder() / "reports/scaling.json", report)
+    _leave("scaling", {"cases": run(CASES, lambda text: typer.echo(text, err=True))})
 
 
 @app.command()
@@ -168,8 +182,6 @@ def processor(
     from rich.console import Console
 
     from bench.alone import capture, run
-    from tongbu.instance import run_folder
-    from tongbu.reports import write_report
 
     console, report = Console(), {}
     if only in ("", "plain"):
@@ -178,8 +190,7 @@ def processor(
         report["capture"] = capture.compare(instance, rounds, rows, console, keep=keep)
     if not report:
         raise TongbuError(f"nothing is called {only}", "Say plain or capture.")
-    write_report(run_folder() / "reports/processor.json", report)
-    typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+    _leave("processor", report)
 
 
 @app.command()
@@ -200,13 +211,10 @@ def sink(
     from rich.console import Console
 
     from bench.alone.sinks import Plan, compare
-    from tongbu.instance import run_folder
-    from tongbu.reports import write_report
 
     plan = Plan(rounds, rows, rate, seconds, only)
     report = compare(instance, plan, Console(stderr=True), keep=keep)
-    write_report(run_folder() / "reports/sink.json", report)
-    typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+    _leave("sink", report)
 
 
 @app.command()
@@ -221,24 +229,7 @@ def writes(
     """
     from bench.alone.writes import compare
 
-    report = compare(dsn, seconds, lambda text: typer.echo(text, err=True))
-    typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
-
-
-@app.command(hidden=True)
-def floor(topic: str, file: Path) -> None:
-    """Run the bare consumer that `sink` compares with."""
-    from bench.alone.floor import run as run_floor
-
-    run_floor(topic, file)
-
-
-@app.command(hidden=True)
-def plain() -> None:
-    """Run the plain loop that `processor` compares with."""
-    from bench.alone.plain import run as run_plain
-
-    run_plain()
+    _leave("writes", compare(dsn, seconds, lambda text: typer.echo(text, err=True)))
 
 
 @app.command()
@@ -249,12 +240,14 @@ def publish() -> None:
     typer.echo(f"written: {figures.publish()}")
 
 
-@app.command(hidden=True)
-def load(first: int, lines: int, rate: float, seconds: float, seed: int) -> None:
-    """Write transactions: a process of its own, so that the harness does not share its interpreter with it."""
-    from bench.load import play
+def _leave(name: str, report: dict[str, Any]) -> None:
+    """Write a report for programs, and print it."""
+    from tongbu.instance import run_folder
+    from tongbu.reports import write_report
 
-    play(os.environ["LOAD_DSN"], first, lines, rate, seconds, seed)
+    write_report(run_folder() / f"reports/{name}.json", report)
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+    typer.echo(orjson.dumps(report, option=options).decode())
 
 
 def main() -> None:

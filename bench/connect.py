@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from bench.system import wait
 from schemas.errors import TongbuError
 
 _CONFLICT = 409
+_PAUSE_SECONDS = 0.2
 
 
 class Connect:
@@ -57,7 +59,7 @@ class Connect:
     def _send(self, method: str, path: str, body: Any = None) -> None:
         answer = self._client.request(method, path, json=body)
         while answer.status_code == _CONFLICT:  # the worker is rebalancing
-            wait(path, lambda: True)
+            time.sleep(_PAUSE_SECONDS)
             answer = self._client.request(method, path, json=body)
         if answer.is_error:
             raise TongbuError(f"Kafka Connect refuses {path}: {answer.text[:500]}")

@@ -1,8 +1,10 @@
 """
-The load: transactions at a given rate, open loop, in a process of its own.
+The load: transactions at a given rate, open loop, in a process of its own, so that the harness does not share its interpreter with it.
+
+    LOAD_DSN=... python -m bench.load FIRST LINES RATE SECONDS SEED
 
 Transactions are due at random times (Poisson) whatever the database does; several connections share the rate, so
-that a slow commit delays no other one. Latency is taken from the commits themselves (bench/commits.py), so a late start
+that a slow commit delays no other one. Latency is taken from the commits themselves (bench/figures.py), so a late start
 hides nothing; how late the latest was is told, because a load that could not keep its rate measured something else.
 """
 
@@ -10,6 +12,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -106,3 +110,8 @@ def play(dsn: str, first: int, lines: int, rate: float, seconds: float, seed: in
     commits = [pair for player in players for pair in player.commits.items()]
     said = {"first": first, "last": next(numbers) - 1, "late_ms": late * 1000, "commits": commits}
     print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    first, lines, rate, seconds, seed = sys.argv[1:]
+    play(os.environ["LOAD_DSN"], int(first), int(lines), float(rate), float(seconds), int(seed))

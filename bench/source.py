@@ -118,7 +118,7 @@ def written(
     """Write transactions at a rate in a process of its own; give what it says. Raise TongbuError where it fails."""
     options = (first, lines, rate, seconds, seed)
     process = subprocess.run(
-        [sys.executable, "-m", "bench", "load", *map(str, options)],
+        [sys.executable, "-m", "bench.load", *map(str, options)],
         env={"LOAD_DSN": dsn},
         cwd=Path(__file__).parents[1],
         capture_output=True,

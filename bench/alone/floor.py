@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -40,3 +41,7 @@ def run(topic: str, file: Path) -> None:
             target.commit()
             out.write(f"{message.offset()} {time.time_ns() // 1000}\n")
             out.flush()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], Path(sys.argv[2]))

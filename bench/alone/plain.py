@@ -48,3 +48,7 @@ def run() -> None:
         owned.lane.end_batch()
         outputs.flush()
         owned.state.commit(owned.next)
+
+
+if __name__ == "__main__":
+    run()

@@ -23,7 +23,7 @@ from tongbu.instance import ROOT
 #: Name -> how it is started.
 COMMANDS = {
     "processor": ("-m", "tongbu.cli", "run", "processor", "main"),
-    "plain loop": ("-m", "bench", "plain"),
+    "plain loop": ("-m", "bench.alone.plain"),
 }
 _TOPICS = {"cdc.erp": 1, "canonical.order.v1": 4, "canonical.transactions.v1": 1, "hub.dead-letter.v1": 1}  # fmt: skip
 

@@ -134,7 +134,7 @@ class _Side:
         self._name = name
 
     def _floor(self) -> list[str]:
-        return [sys.executable, "-m", "bench", "floor", self.topic, str(self.folder / "commits")]
+        return [sys.executable, "-m", "bench.alone.floor", self.topic, str(self.folder / "commits")]
 
     def _sink(self) -> list[str]:
         schema = f"bench_{uuid.uuid4().hex[:6]}"
