@@ -57,6 +57,9 @@ class World:
         self.environment = dict(os.environ)
         self.bootstrap = self.environment["KAFKA_BOOTSTRAP"]
         self.registry = Registry(self.environment["REGISTRY_URL"])
+        self._journal = Path(self.environment["TONGBU_DATA"]) / "journal.jsonl"
+        #: What is followed begins now; a module before this one has followed what was committed before.
+        self._begins = self._journal.stat().st_size if self._journal.exists() else 0
         self.followed = Followed(self.bootstrap, self.registry, ["erp", "oa"])
 
     def play(self, transactions: int, seed: int) -> threading.Thread:
@@ -74,9 +77,9 @@ class World:
 
     @property
     def committed(self) -> set[tuple[str, str]]:
-        """The transactions that the business systems committed."""
-        journal = Path(self.environment["TONGBU_DATA"]) / "journal.jsonl"
-        lines = [orjson.loads(line) for line in journal.read_bytes().splitlines()]
+        """The transactions that the business systems committed since the world was made."""
+        journal = self._journal.read_bytes()[self._begins :]
+        lines = [orjson.loads(line) for line in journal.splitlines()]
         return {(line["source"], line["transaction"]) for line in lines}
 
     def settle(self) -> None:
@@ -199,6 +202,9 @@ def test_a_table_whose_mapped_column_is_renamed_waits_alone_and_goes_on(world: W
         world.play(50, seed=21).join()
         world.settle()  # other tables never notice
         assert "public.Inventory" in [each.table for each in differences(Deployment(world.environment))]  # fmt: skip
+        refused = _run(world, "snapshot", "erp", "public.Inventory")
+        assert refused.returncode != 0
+        assert "is quarantined" in refused.stderr
         erp.execute('ALTER TABLE "Inventory" RENAME "cInvTitle" TO "cInvName"')
         erp.execute(touch, ["goes on"])
     _wait_until(lambda: not quarantined())
@@ -403,6 +409,74 @@ def _reads_tables(world: World, source: str) -> bool:
     return bool(lanes.read(Deployment(world.environment), source).reading)
 
 
+def test_a_mapping_that_newly_reads_a_table_comes_into_force_after_its_snapshot_under_load(
+    world: World, tmp_path: Path
+) -> None:
+    changed = tmp_path / "declarations"
+    for folder in ("mappings", "rules"):
+        shutil.copytree(ROOT / "streams" / folder, changed / folder)
+    _look_up(changed / "mappings/u8/customer.yaml", "public.Remark", "cCusCode", "note: cMemo")
+    _look_up(
+        changed / "mappings/ecology/order_approval.yaml",
+        "oa.remark",
+        "requestid",
+        "opinion: form.shyj",
+    )
+    approval = _make_remarks(world)
+    load = world.play(400, seed=8)
+
+    _tongbu(world, "apply", "--declarations", str(changed))
+
+    load.join()
+    with psycopg.connect(world.environment["WAREHOUSE_DSN"], autocommit=True) as warehouse:
+        customers = "SELECT count(*) FROM canonical.customer WHERE note IS DISTINCT FROM 'a remark'"
+        opinion = "SELECT opinion FROM canonical.order_approval WHERE id = %s"
+        _wait_until(lambda: warehouse.execute(customers).fetchone() == (0,))
+        _wait_until(lambda: warehouse.execute(opinion, [approval]).fetchone() == ("a remark",))
+    assert _tongbu(world, "apply", "--declarations", str(changed)).strip() == "nothing to do"
+
+    _tongbu(world, "apply")  # the shipped mappings again: nobody reads the tables any more
+
+    world.settle()
+    _wait_until(lambda: world.mismatches() == NONE)
+    assert _tongbu(world, "apply").strip() == "nothing to do"
+    _drop_remarks(world)
+
+
+def _look_up(mapping: Path, table: str, key: str, field: str) -> None:
+    text = mapping.read_text(encoding="utf-8")
+    assert field in text
+    lookup = f"lookups:\n  remark: {{from: {table}, key: {{{key}: {key}}}}}\nfields:\n"
+    text = text.replace("fields:\n", lookup, 1).replace(
+        field, f"{field.partition(':')[0]}: remark.text"
+    )
+    mapping.write_text(text, encoding="utf-8")
+
+
+def _make_remarks(world: World) -> str:
+    """Make tables that nobody captures, with rows, as their owner and DBA do; give the id of an approval that has one."""
+    with psycopg.connect(world.environment["ERP_DSN"], autocommit=True) as erp:
+        erp.execute('CREATE TABLE "Remark" ("cCusCode" varchar(20) PRIMARY KEY, text text)')
+        erp.execute("""INSERT INTO "Remark" SELECT "cCusCode", 'a remark' FROM "Customer\"""")
+        user = urlsplit(world.environment["ERP_CAPTURE_DSN"]).username
+        erp.execute(f'GRANT SELECT ON "Remark" TO "{user}"')
+        erp.execute('ALTER PUBLICATION tongbu ADD TABLE "Remark"')
+    arguments = mysql_arguments(world.environment["OA_DSN"])
+    with pymysql.connect(**arguments, autocommit=True) as oa, oa.cursor() as cursor:
+        cursor.execute("CREATE TABLE remark (requestid int PRIMARY KEY, text varchar(99))")
+        cursor.execute("INSERT INTO remark SELECT requestid, 'a remark' FROM workflow_requestbase")
+        cursor.execute("SELECT min(requestid) FROM workflow_requestbase WHERE workflowid = 17")
+        return f"oa:{cursor.fetchone()[0]}"
+
+
+def _drop_remarks(world: World) -> None:
+    with psycopg.connect(world.environment["ERP_DSN"], autocommit=True) as erp:
+        erp.execute('DROP TABLE "Remark"')
+    arguments = mysql_arguments(world.environment["OA_DSN"])
+    with pymysql.connect(**arguments, autocommit=True) as oa, oa.cursor() as cursor:
+        cursor.execute("DROP TABLE remark")
+
+
 def test_the_capture_users_cannot_write(world: World) -> None:
     with psycopg.connect(world.environment["ERP_CAPTURE_DSN"]) as erp:
         for statement in (
@@ -464,11 +538,15 @@ def _start_tongbu(world: World, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment)
 
 
-def _tongbu(world: World, *arguments: str) -> str:
+def _run(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tongbu.cli", *arguments]
     environment = {**world.environment, "TONGBU_INSTANCE": world.instance.name}
-    done = subprocess.run(
+    return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def _tongbu(world: World, *arguments: str) -> str:
+    done = _run(world, *arguments)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

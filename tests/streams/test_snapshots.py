@@ -260,6 +260,24 @@ def test_a_mapping_that_newly_reads_a_table_is_in_force_after_its_snapshot_and_p
     ]
 
 
+def test_a_table_goes_after_the_mapping_that_read_it_as_apply_writes_both(reader: Reader) -> None:
+    log = Log().start()
+    log.control(captured_with_note())
+    log.control(declarations(WITH_NOTE, name="h2"))
+    snapshot(log, "note", {"id": 1, "text": "from the table that goes"})
+    known(reader, log, [("c", "head", head(1))])
+    log.control(declarations(MAPPING, name="h3"))
+    log.control(CAPTURED)
+    log.transaction(("u", "head", head(1, state=1)))
+
+    records = reader.records(reader.run(log))
+
+    assert [(each["meta"]["operation"], each["note"]) for each in records] == [
+        ("update", "n"),
+        ("snapshot", "n"),
+    ]
+
+
 def test_an_entity_waits_for_a_table_that_is_not_read_yet_also_an_empty_one(reader: Reader) -> None:
     log = Log().start()
     known(reader, log, [("c", "head", head(1))])

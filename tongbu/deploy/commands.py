@@ -46,7 +46,7 @@ class Only(StrEnum):
 Planner = Callable[[Deployment], Iterator[Change]]
 
 #: In this order: a lane has its first record, schema and declarations before a connector may write to it, and tables that
-#: mappings newly read are there before these mappings are in force.
+#: mappings newly read are there before these mappings are in force; what none reads any more goes after that.
 STEPS: tuple[tuple[Only, Planner], ...] = (
     (Only.topics, topics.plan),
     (Only.schemas, schemas.plan),
@@ -55,6 +55,7 @@ STEPS: tuple[tuple[Only, Planner], ...] = (
     (Only.targets, targets.plan),
     (Only.connectors, additions.plan),
     (Only.declarations, lanes.plan_declarations),
+    (Only.declarations, lanes.plan_released),
     (Only.targets, fills.plan),
     (Only.connectors, connectors.plan),
 )

@@ -36,16 +36,52 @@ def plan_lanes(deployment: Deployment) -> Iterator[Change]:
 
 
 def plan_captured(deployment: Deployment) -> Iterator[Change]:
-    """Give the sources whose live tables differ from the captured schema in force."""
+    """
+    Give the sources whose live tables differ from the captured schema in force.
+
+    Tables that are no longer wanted stay in it (`plan_released`): the declarations in force may still read them, and a
+    lane can't go on without a table that they read.
+    """
     for name, source in deployment.sources.items():
         dsn = deployment.environment[f"{name.upper()}_DSN"]
         live = captured.read(name, source, dsn, deployment.tables_of(name))
         known = read(deployment, name).captured if _exists(deployment, name) else None
-        if live != known:
+        wanted = live if known is None else _with_unwanted(live, known)
+        if wanted != known:
             detail = f"{len(live.tables)} tables" + ("" if known is None else ", changed")
             yield Change(
-                "captured-schema", name, "append", detail, partial(append, deployment, live)
+                "captured-schema", name, "append", detail, partial(append, deployment, wanted)
             )
+
+
+def plan_released(deployment: Deployment) -> Iterator[Change]:
+    """Give the sources whose captured schema has tables that the declarations, in force by now, do not read any more."""
+    for name in deployment.sources:
+        known = read(deployment, name).captured if _exists(deployment, name) else None
+        if known is None:
+            continue
+        wanted = {*deployment.tables_of(name)}
+        kept = tuple(table for table in known.tables if table.qualified in wanted)
+        if kept != known.tables:
+            unwanted = ", ".join(
+                table.qualified for table in known.tables if table.qualified not in wanted
+            )
+            record = msgspec.structs.replace(known, tables=kept)
+            yield Change(
+                "captured-schema",
+                name,
+                "append",
+                f"without {unwanted}",
+                partial(append, deployment, record),
+            )
+
+
+def _with_unwanted(
+    live: control.CapturedSchema, known: control.CapturedSchema
+) -> control.CapturedSchema:
+    wanted = {table.qualified: table for table in live.tables}
+    tables = {table.qualified: table for table in known.tables} | wanted
+    return msgspec.structs.replace(live, tables=tuple(tables[name] for name in sorted(tables)))
 
 
 def plan_declarations(deployment: Deployment) -> Iterator[Change]:

@@ -48,6 +48,9 @@ class CatalogWatch:
         changed = [
             now.qualified for now, was in zip(tables, known.tables, strict=True) if now != was
         ]
+        self._follow()
+        if self._known is not known:
+            return []  # `apply` has just written another one: look again
         if changed:
             lanes.append(
                 self._deployment,
