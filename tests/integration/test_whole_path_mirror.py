@@ -1,0 +1,72 @@
+# ruff: noqa: F811 - a fixture of the module that it is imported from
+"""`tongbu mirror` on the running pipeline: tables that are captured already."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from test_whole_path import World, _wait_until, world  # noqa: F401 - a fixture
+
+from tongbu.deploy import commands as deploy
+from tongbu.deploy.deployment import Deployment
+from tongbu.instance import ROOT
+
+
+@pytest.fixture(scope="module")
+def declarations(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Declarations of the test's own; at the end the shipped ones are in force again."""
+    folder = tmp_path_factory.mktemp("declarations")
+    for each in ("mappings", "rules"):
+        shutil.copytree(ROOT / "streams" / each, folder / each)
+    yield folder
+    deploy.perform(Deployment(world.environment), None, lambda _: None)
+    with psycopg.connect(world.environment["WAREHOUSE_DSN"], autocommit=True) as target:
+        for (name,) in target.execute("SELECT table_name FROM canonical.tongbu_mirror").fetchall():
+            target.execute(f'DROP TABLE canonical."{name}"')
+        target.execute("DELETE FROM canonical.tongbu_mirror")
+
+
+def mirror(world: World, declarations: Path, *arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "tongbu.cli", "mirror", *arguments, "--to", "warehouse"]
+    done = subprocess.run(
+        [*command, "--declarations", str(declarations)],
+        env={**world.environment, "TONGBU_INSTANCE": world.instance.name, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def content(dsn: str, table: str) -> list[tuple[str, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(f"SELECT t::text FROM {table} t ORDER BY 1").fetchall()
+
+
+def test_a_table_that_is_captured_already_is_mirrored_with_its_rows(
+    world: World,
+    declarations: Path,
+) -> None:
+    source, target = world.environment["ERP_DSN"], world.environment["WAREHOUSE_DSN"]
+    code, said = mirror(
+        world, declarations, "erp", "public.Customer", "public.SO_*", "--prefix", "u8_"
+    )
+    assert code == 0, said
+    load = world.play(200, seed=31)
+    load.join()
+    world.settle()
+
+    for table in ("Customer", "SO_SOMain", "SO_SODetails"):
+        _wait_until(
+            lambda table=table: (
+                content(source, f'"{table}"') == content(target, f'canonical."u8_{table}"')
+            )
+        )
+    assert content(source, '"SO_SODetails"')
