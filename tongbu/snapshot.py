@@ -9,7 +9,10 @@ import orjson
 import typer
 from rich.console import Console
 
+from schemas.errors import TongbuError
+from tongbu import dead_letters
 from tongbu.deploy.commands import JsonOption, NamespaceOption, deployment
+from tongbu.deploy.deployment import Deployment
 from tongbu.deploy.snapshots import take
 from tongbu.progress import Steps
 from tongbu.stack.commands import InstanceName
@@ -34,8 +37,10 @@ def snapshot(
     Example: tongbu snapshot erp public.SO_SOMain public.SO_SODetails
     """
     subject = deployment(instance, namespace)
+    _check_quarantine(subject, source, tables)
     with Steps(Console(stderr=True)) as steps:
         taken = take(subject, source, tables, steps)
+    _check_quarantine(subject, source, tables)
     if as_json:
         typer.echo(orjson.dumps(asdict(taken)).decode())
         return
@@ -44,3 +49,15 @@ def snapshot(
     )
     if taken.entities:
         typer.echo(f"being published again: {', '.join(taken.entities)}")
+
+
+def _check_quarantine(subject: Deployment, source: str, tables: list[str]) -> None:
+    """Raise TongbuError where a table is quarantined: its key may be what is not known, so nothing of it can be swept."""
+    for letter in dead_letters.read(subject.bootstrap, subject.registry):
+        table = dead_letters.table_of(letter)
+        if letter["source"] == source and table in tables:
+            raise TongbuError(
+                f"source {source}: `{table}` is quarantined, so a snapshot can't tell which of its rows are gone: {letter['message']}",
+                "Mend it first (`tongbu drift` says how), or let it go on by `tongbu dlq resume "
+                f"{source} {table}`; then take the snapshot.",
+            )
