@@ -160,7 +160,6 @@ class Arena:
                     raise
                 time.sleep(0.1)
             else:
-                topics.reconnect()
                 return
 
     def close(self) -> None:
