@@ -11,7 +11,6 @@ from bench.harm import clocks, data
 from bench.harm.services import SERVICES
 from bench.harm.stack import Harm, Stack, last
 from bench.harm.wiring import LINK_NAMES
-from tongbu.cli import app
 
 #: What a clock is wrong by, in seconds: an hour, as with a wrong time zone.
 _WRONG = 3600
@@ -116,13 +115,7 @@ KINDS: dict[str, Kind] = {
 
 def missing(stack: Stack, harm: Harm) -> str:
     """Tell why a fault can't be done here; "" where it can."""
-    if harm.kind.startswith("clock"):
-        return stack.clocks.missing(harm.target)
-    if harm.kind == "snapshot" and "snapshot" not in {
-        each.name for each in app.registered_commands
-    }:
-        return "there is no `tongbu snapshot` yet"
-    return ""
+    return stack.clocks.missing(harm.target) if harm.kind.startswith("clock") else ""
 
 
 def choose(rounds: int, seed: int, kinds: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Harm]:  # fmt: skip

@@ -18,7 +18,7 @@ from bench.stalls.spans import Span
 Probe = Callable[[], Iterator[Span]]
 _FSYNC_SECONDS = 0.01
 #: From these shares of a look's time on something is said to wait, or to be taken away.
-_PRESSURE, _STEAL, _WAITING = 0.4, 0.05, 0.3
+_PRESSURE, _STEAL, _WAITING, _WORKING = 0.4, 0.05, 0.3, 0.4
 _BLOCK = b"x" * 4096
 _NANO = 1e9
 
@@ -86,37 +86,55 @@ def _counters() -> dict[str, float]:
     return found
 
 
-def waits_for_a_core(folder: Path) -> Probe:
-    """Tell which part of an instance had work but no core (run delay of all its threads, from schedstat)."""
-    threads = [
-        (role, Path(f"/proc/{process.pid}/task"))
-        for role, process in resources.processes(folder)
-    ]  # fmt: skip
-    before, at = _delays(threads), time.time()
+def cores(folder: Path) -> Probe:
+    """Tell which part of an instance works much, which has work but no core, and when others work (schedstat of all threads)."""
+    tasks = [(role, Path(f"/proc/{process.pid}/task")) for role, process in resources.processes(folder)]  # fmt: skip
+    before, busy, at = _times(tasks), _busy(), time.time()
 
     def probe() -> Iterator[Span]:
-        nonlocal before, at
-        now, delays = time.time(), _delays(threads)
-        for role, seconds in delays.items():
-            if seconds - before.get(role, seconds) > _WAITING * (now - at):
-                yield Span(f"{role}: waits for a core", at, now)
-        before, at = delays, now
+        nonlocal before, busy, at
+        now, times, all_busy = time.time(), _times(tasks), _busy()
+        ours = 0.0
+        for part, (used, waited) in times.items():
+            used_before, waited_before = before.get(part, (used, waited))
+            ours += used - used_before
+            if used - used_before > _WORKING * (now - at):
+                yield Span(f"{part}: works", at, now)
+            if waited - waited_before > _WAITING * (now - at):
+                yield Span(f"{part}: waits for a core", at, now)
+        if all_busy - busy - ours > _WORKING * (now - at):
+            yield Span("others (load, harness, kernel, other programs): work", at, now)
+        before, busy, at = times, all_busy, now
 
     return probe
 
 
-def _delays(threads: Sequence[tuple[str, Path]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for role, tasks in threads:
+def _times(tasks: Sequence[tuple[str, Path]]) -> dict[str, tuple[float, float]]:
+    """Give the seconds that each part has used and waited for a core; a JVM's compiler is a part of its own."""
+    found: dict[str, tuple[float, float]] = {}
+    for role, folder in tasks:
         with suppress(OSError):  # ended meanwhile
-            for task in tasks.iterdir():
-                delay = int((task / "schedstat").read_text().split()[1])
-                found[role] = found.get(role, 0.0) + delay / _NANO
+            for task in folder.iterdir():
+                used, waited, _ = (task / "schedstat").read_text().split()
+                part = f"{role}, compiler" if "Compiler" in (task / "comm").read_text() else role
+                before = found.get(part, (0.0, 0.0))
+                found[part] = before[0] + int(used) / _NANO, before[1] + int(waited) / _NANO
     return found
 
 
-def postgresql_waits(dsn: str) -> Probe:
-    """Tell for what PostgreSQL's sessions wait longer than from one look to the next: writes and syncs of its log, locks, files."""
+def _busy() -> float:
+    """Give the seconds that all cores have worked."""
+    with Path("/proc/stat").open() as stat:
+        user, nice, system, _, _, irq, softirq = map(int, stat.readline().split()[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def postgresql(dsn: str) -> Probe:
+    """
+    Tell for what PostgreSQL's sessions wait longer than from one look to the next, and when it tidies up.
+
+    Waits are for writes and syncs of its log, for locks and for files.
+    """
     connection = psycopg.connect(dsn, autocommit=True)
     before: set[tuple[str, ...]] = set()
     at = time.time()
@@ -124,12 +142,14 @@ def postgresql_waits(dsn: str) -> Probe:
     def probe() -> Iterator[Span]:
         nonlocal before, at
         rows = connection.execute(
-            """SELECT wait_event_type || ' ' || wait_event, pid::text, query_start::text FROM pg_stat_activity
-                WHERE wait_event_type IN ('IO', 'LWLock', 'Lock') AND pid <> pg_backend_pid()"""
+            """SELECT CASE backend_type WHEN 'autovacuum worker' THEN 'autovacuum works'
+                      ELSE 'waits for ' || wait_event_type || ' ' || wait_event END, pid::text, query_start::text
+                 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'
+                   OR wait_event_type IN ('IO', 'LWLock', 'Lock') AND pid <> pg_backend_pid()"""
         )
-        now, waiting = time.time(), set(rows.fetchall())
-        for what in {what for what, *_ in waiting & before}:
-            yield Span(f"postgresql: waits for {what}", at, now)
-        before, at = waiting, now
+        now, seen = time.time(), set(rows.fetchall())
+        for what in {what for what, *_ in seen & before}:
+            yield Span(f"postgresql: {what}", at, now)
+        before, at = seen, now
 
     return probe

@@ -75,8 +75,8 @@ def _round(
     looks = [
         probes.Looks(probes.fsyncs(instance.folder), _QUICK),
         probes.Looks(probes.pressure(), _SLOW),
-        probes.Looks(probes.waits_for_a_core(instance.folder), _SLOW),
-        probes.Looks(probes.postgresql_waits(instance.postgres_admin_dsn()), _QUICK),
+        probes.Looks(probes.cores(instance.folder), _SLOW),
+        probes.Looks(probes.postgresql(instance.postgres_admin_dsn()), _QUICK),
     ]
     tail = Tail(ours.stages)
     begin = time.time()
