@@ -44,6 +44,7 @@ def build(settings: Settings, name: str) -> Any:
 
     processor.end_of = lambda place: app.consumer.highwater(TP(*place))
     processor.silence = lambda: app.consumer.silence
+    processor.opening = lambda: app.consumer.opening
 
     async def rejoin() -> None:
         await app.consumer.rejoin()

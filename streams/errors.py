@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from schemas.errors import TongbuError
 
 
@@ -18,6 +20,10 @@ class RecordError(Exception):
         self.code = code
         self.message = message
         self.table = table
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Give what a spool needs: an exception pickles only what it was printed with."""
+        return RecordError, (self.stage, self.code, self.message, self.table)
 
 
 class OtherIncarnationError(Exception):

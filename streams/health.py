@@ -17,6 +17,8 @@ log = structlog.get_logger("processor")
 
 #: A loop that told nothing for this long is blocked; an idle one tells four times a second.
 BLOCKED_SECONDS = 5.0
+#: Lanes are open in less, also from a checkpoint of a large state; what takes longer is not well.
+OPENING_SECONDS = 60.0
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 REGISTRY = CollectorRegistry()
@@ -106,6 +108,11 @@ class ProcessCollector(Collector):
                 "Seconds since the consumer group last answered a heartbeat.",
                 kafka["silence_seconds"],
             ),
+            (
+                "tongbu_lanes_opening_seconds",
+                "Seconds for which the group has given lanes that are not open yet; 0: they are.",
+                kafka["opening_seconds"],
+            ),
         ):
             yield GaugeMetricFamily(name, help_, value=value)
         yield CounterMetricFamily(
@@ -131,13 +138,14 @@ def health(
     elif kafka["waiting"]:
         state = "waiting"
     elif not status:
-        state = "no lanes"
+        state = "opening" if kafka["opening_seconds"] else "no lanes"
     else:
         busy = any(lane["records_in_flight"] or lane["behind"] for lane in status.values())
         state = "busy" if busy else "idle"
     body = {"state": state, "loop_age_seconds": round(age, 2), "stopped": stopped}
     body |= {"kafka": kafka}
-    return (503 if state in ("blocked", "stopped", "waiting") else 200), body
+    late = state == "opening" and kafka["opening_seconds"] > OPENING_SECONDS
+    return (503 if late or state in ("blocked", "stopped", "waiting") else 200), body
 
 
 def serve(

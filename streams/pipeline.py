@@ -26,6 +26,7 @@ from streams.quarantine import (
 from streams.records import Change, RowChange
 from streams.seal import Seal
 from streams.snapshots import Snapshots
+from streams.spool import Spool
 from streams.stages import image, index, publish
 from streams.stages.aggregate import Touched, TouchedSet
 from streams.stages.drafts import Drafts
@@ -59,7 +60,7 @@ class Turn:
         self.seal = seal
         self.snapshots = snapshots or Snapshots(store)
         self.message = Message(store.spool())
-        self.letters: list[Letter] = []
+        self.letters: Spool[Letter] = store.spool()
         #: Tables that this turn let out of quarantine.
         self.resumed: set[str] = set()
         #: Updates of rows that changed nothing.

@@ -62,6 +62,8 @@ class Processor:
         self.end_of: Callable[[Place], int | None] = lambda _: None
         #: Seconds since the group last said that the lanes are ours.
         self.silence: Callable[[], float] = lambda: 0.0
+        #: Seconds for which the group has given lanes that are not open.
+        self.opening: Callable[[], float] = lambda: 0.0
         #: Asks the group for lanes anew: what is owned is released, and opened again.
         self.rejoin: Callable[[], Awaitable[None]]
         self._outputs = Outputs(
@@ -323,12 +325,13 @@ class Processor:
         return time.monotonic() - self._alive
 
     def kafka(self) -> dict[str, Any]:
-        """Give what is waited for (`waiting`: why, None where all is well), for how long, how often, and the group's silence."""
+        """Give what is waited for (`waiting`: why, None where all is well), for how long, how often, the group's silence, and for how long lanes are being opened."""
         status, silence = self.trouble.status(), self.silence()
         if status["waiting"] is None and silence > _SILENT_SECONDS:
             why = "the consumer group does not answer"
             status |= {"waiting": why, "waiting_seconds": round(silence, 1)}
-        return status | {"silence_seconds": round(silence, 1)}
+        opening = round(self.opening(), 1)
+        return status | {"silence_seconds": round(silence, 1), "opening_seconds": opening}
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Give how each lane is and what it has done; for `tongbu status`, metrics and health."""

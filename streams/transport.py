@@ -134,6 +134,8 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
 
     #: Stands for the present assignment; None from the moment on at which it is revoked.
     _assigned: object | None = None
+    #: Since when lanes are assigned and not open (monotonic seconds).
+    _opening_since: float | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._seeking = asyncio.Lock()
@@ -144,6 +146,12 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
     def silence(self) -> float:
         """Seconds since the group last answered."""
         return time.monotonic() - self.heard
+
+    @property
+    def opening(self) -> float:
+        """Seconds for which lanes are assigned and not open; 0 where they are, or none is assigned."""
+        since = self._opening_since
+        return 0.0 if since is None else time.monotonic() - since
 
     async def rejoin(self) -> None:
         """Have all partitions revoked and assigned anew, by the group, once it answers."""
@@ -209,6 +217,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
                 return
             committed = {tp: offset or 0 for tp, offset in (await self.seek_to_committed()).items()}
             await self._thread.call_thread(self._thread.rest)
+            self._opening_since = self._opening_since or time.monotonic()
             await self._stop_reading()
             await self.owner.release()
             starts = await asyncio.get_running_loop().run_in_executor(
@@ -222,6 +231,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
                 self._committed_offset[tp] = committed.get(tp) or None
             self.heard = time.monotonic()
             self.reading = Reading(self.bootstrap, starts, self.owner.full)
+            self._opening_since = None
 
     async def _stop_reading(self) -> None:
         reading, self.reading = self.reading, None
@@ -231,11 +241,12 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Note that what is opened from here on is ours."""
         self._assigned = object()
+        self._opening_since = time.monotonic() if assigned else None
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish, commit and close before another worker starts."""
-        self._assigned = None
+        self._assigned = self._opening_since = None
         self.stop_flow()
         self.app.flow_control.suspend()
         self.app.flow_control.clear()

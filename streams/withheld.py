@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from streams.errors import RecordError
 from streams.in_force import EntityPlan
 from streams.seal import Seal
+from streams.spool import Spool
 from streams.stages.encode import Letter, Message, Moment
 from streams.stages.image import Store
 from streams.stages.mirror import MirrorPlan
@@ -16,6 +17,8 @@ Published = EntityPlan | MirrorPlan
 
 #: Prefix of the marks in the state.
 WITHHELD = b"wit\0"
+#: A message names so many withheld ids at most: all of a giant's would not fit into one record. Letters name every one.
+NAMED = 10_000
 
 
 class Withheld:
@@ -26,7 +29,7 @@ class Withheld:
     """
 
     def __init__(
-        self, moment: Moment, store: Store, seal: Seal, message: Message, letters: list[Letter]
+        self, moment: Moment, store: Store, seal: Seal, message: Message, letters: Spool[Letter]
     ) -> None:
         self._moment, self._store, self._seal = moment, store, seal
         self._message, self._letters = message, letters
@@ -38,7 +41,9 @@ class Withheld:
 
         One that waits for a quarantined table gets no second letter.
         """
-        self._message.withheld.append({"entity": plan.entity, "id": id_, "reason": error.code})
+        if len(self._message.withheld) < NAMED:
+            named = {"entity": plan.entity, "id": id_, "reason": error.code}
+            self._message.withheld.append(named)
         known = self.holds(plan, id_)
         if known and error.code == QUARANTINED:
             return False

@@ -27,6 +27,7 @@ KAFKA: dict[str, Any] = {
     "waiting_seconds": 0.0,
     "waits": 3,
     "silence_seconds": 0.4,
+    "opening_seconds": 0.0,
 }
 
 
@@ -49,6 +50,14 @@ def test_health_tells_what_the_process_is_doing(
 
 def test_a_worker_without_lanes_is_well() -> None:
     assert health.health(0.0, {}, KAFKA)[0] == 200
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(2.0, 200), (61.0, 503)])
+def test_a_member_whose_lanes_do_not_open_is_well_for_a_while_only(
+    seconds: float, code: int
+) -> None:
+    found, body = health.health(0.0, {}, KAFKA | {"opening_seconds": seconds})
+    assert (found, body["state"]) == (code, "opening")
 
 
 def test_health_says_what_is_waited_for() -> None:

@@ -12,7 +12,7 @@ import pytest
 from lanes import MAPPING, PLACEHOLDER, Log, Reader, declarations, head, line
 
 from schemas import control, lane_offset
-from streams import republishing, spool, state
+from streams import republishing, spool, state, withheld
 from streams.errors import LaneStopped
 from streams.stages import encode
 
@@ -313,6 +313,25 @@ def test_a_record_that_cannot_be_mapped_is_a_dead_letter_and_its_neighbours_go_o
         {"entity": "order", "id": "erp:SO1", "reason": "conversion"}
     ]
     assert [record["id"] for record in reader.records(outputs)] == ["erp:SO2"]
+
+
+def test_a_giant_of_which_nothing_can_be_mapped_has_a_letter_per_id_and_a_message_of_bounded_size(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "IN_MEMORY", 10)
+    monkeypatch.setattr(withheld, "NAMED", 20)
+    log = Log().start()
+    bad = [("c", "line", line(number, number, amount="NaN")) for number in range(50)]
+    log.transaction(*(("c", "head", head(number)) for number in range(50)), *bad)
+
+    outputs = reader.run(log)
+
+    letters = reader.letters(outputs)
+    assert {each["entity_id"] for each in letters} == {f"erp:SO{number}" for number in range(50)}
+    assert all(each["message"] and each["sealed"] for each in letters)
+    (message,) = reader.messages(outputs)
+    assert len(message["withheld"]) == 20
+    assert reader.lane.withheld == 50
 
 
 def test_a_later_good_state_of_a_withheld_id_is_published_and_closes_its_letter(

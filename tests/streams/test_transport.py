@@ -104,7 +104,7 @@ def test_a_hook_is_there_with_the_signature_that_is_overridden_or_called(
 def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     added = {
         "rest", "owner", "bootstrap", "reading", "_stop_reading",
-        "heard", "silence", "rejoin", "_listen", "_assigned", "_seek_all",
+        "heard", "silence", "opening", "_opening_since", "rejoin", "_listen", "_assigned", "_seek_all",
     }  # fmt: skip
     methods = {name for name in vars(ours) if not name.startswith("__")} - added
     assert methods
@@ -287,6 +287,25 @@ def test_reading_starts_at_the_states_position_not_at_the_committed_offset() -> 
     assert found._thread.rested == 1, "aiokafka fetches nothing"
     assert owner.calls == ["release", ("open", {LANE}, {LANE: 70})]
     assert found._read_offset == {LANE: None}, "else Faust drops what is below"
+
+
+def test_a_member_says_for_how_long_its_lanes_are_being_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def stock(self: Any, assigned: Any, generation_id: int) -> None:
+        del self, assigned, generation_id
+
+    async def seen() -> list[bool]:
+        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        before = found.opening
+        await found.on_partitions_assigned({LANE})
+        await asyncio.sleep(0.001)
+        meanwhile = found.opening
+        await found.perform_seek()
+        return [before > 0, meanwhile > 0, found.opening > 0]
+
+    monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", stock)
+    assert asyncio.run(seen()) == [False, True, False]
 
 
 def test_a_seek_begins_a_new_reading_so_that_what_was_fetched_before_is_stale() -> None:
