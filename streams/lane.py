@@ -14,9 +14,10 @@ import msgspec
 
 from schemas import control, lane_offset
 from schemas.errors import TongbuError
+from streams import control_records
 from streams.errors import LaneStopped, OtherIncarnationError, RecordError
 from streams.held import Held
-from streams.in_force import EntityPlan, InForce, compile_in_force
+from streams.in_force import InForce, compile_in_force
 from streams.pipeline import Turn
 from streams.quarantine import DROPPED, Quarantine, emptied
 from streams.records import (
@@ -40,12 +41,11 @@ from streams.stages.encode import (
     entity_outputs,
     transaction_outputs,
 )
-from streams.state import LANE, State
+from streams.state import CAPTURED, DECLARATIONS, LANE, State
 from streams.waiting import Waiting
 from streams.withheld import WITHHELD
 
 _INCARNATION = control.KEY_PREFIX + b"incarnation"
-_DECLARATIONS, _CAPTURED = b"sys\0declarations", b"sys\0captured"
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class Lane:
         try:
             if stored is not None:
                 self._check_topic(control.Lane(**stored))
-            self._compile()
+            self.compile()
         except LaneStopped as error:
             self.unfit = str(error)
 
@@ -123,9 +123,9 @@ class Lane:
         try:
             event = decode(record)
         except RecordError as error:
-            turn = self._turn(record, in_force)
+            turn = self.turn(record, in_force)
             turn.undecodable(error)
-            yield from self._outputs(turn)
+            yield from self.outputs(turn)
             return
         if event is None:
             return
@@ -137,9 +137,9 @@ class Lane:
             if event.operation == "r":
                 if not self._asked_for(event):
                     return
-                turn = self._turn(record, in_force)
+                turn = self.turn(record, in_force)
                 turn.snapshot_rows([event])
-                yield from self._outputs(turn)
+                yield from self.outputs(turn)
                 return
         yield from self._assemble(event, record, in_force)
 
@@ -165,12 +165,12 @@ class Lane:
             self.counters.repeats += 1
         if transaction is not None and transaction.id is not None:
             self.held.remember_ended()
-        turn = self._turn(record, in_force, transaction)
+        turn = self.turn(record, in_force, transaction)
         if closed is not None and transaction is not None:
             yield from self._transaction(turn, transaction, closed.lost)
         if tables:
             yield from self._redefine(turn, tables)
-        yield from self._outputs(turn)
+        yield from self.outputs(turn)
 
     def _transaction(
         self, turn: Turn, transaction: SourceTransaction, lost: tuple[str, ...]
@@ -183,10 +183,10 @@ class Lane:
 
     def _redefine(self, turn: Turn, changes: tuple[TableChange, ...]) -> Iterator[Output | None]:
         """Take DDL that the source logs: other columns and types from here on; a dropped table is quarantined."""
-        known, before = control.decode(self.state.get(_CAPTURED)), self.in_force
+        known, before = control.decode(self.state.get(CAPTURED)), self.in_force
         if isinstance(known, control.CapturedSchema):
-            self.state.put(_CAPTURED, control.encode(redefine(known, changes))[1])
-            self._compile()
+            self.state.put(CAPTURED, control.encode(redefine(known, changes))[1])
+            self.compile()
             turn.in_force = self.in_force or turn.in_force
         made_again = None
         for each in changes:
@@ -199,7 +199,7 @@ class Lane:
             elif ward is not None and ward.code == DROPPED:
                 self.quarantine.keep(emptied(each.name))
                 made_again = each.name
-        yield from self._judge(turn, made_again, before)
+        yield from control_records.judge(self, turn, made_again, before)
 
     def _asked_for(self, row: Change) -> bool:
         """Tell whether a row belongs to a snapshot that has begun: one that comes late may be of any age."""
@@ -219,9 +219,9 @@ class Lane:
         self, tables: list[str], record: LaneRecord, in_force: InForce
     ) -> Iterator[Output | None]:
         """Sweep what the snapshots of tables did not find, and publish what reads them, as far as all of it is there."""
-        turn = self._turn(record, in_force, kind="republish")
+        turn = self.turn(record, in_force, kind="republish")
         yield from turn.sweep(tables)
-        yield from self._outputs(turn)
+        yield from self.outputs(turn)
         for table in tables:
             yield from self.snapshots.end(table, complete=True)
         ready = [
@@ -233,19 +233,20 @@ class Lane:
         yield from self.republishing.resume(ready)
         yield from self.republishing.enqueue(record.offset, ready)
 
-    def _turn(
+    def turn(
         self,
         record: LaneRecord,
         in_force: InForce,
         transaction: SourceTransaction | None = None,
         kind: str = "transaction",
     ) -> Turn:
+        """Begin with what a record makes: a message of that kind, and letters."""
         version = lane_offset.pack(self.epoch, record.offset)
         id_, at = (transaction.id, transaction.committed_at) if transaction else (None, None)
         moment = Moment(self.source, version, record, kind, id_, at)
         return Turn(moment, in_force, self.state, self.seal, self.quarantine, self.snapshots)
 
-    def _outputs(self, turn: Turn) -> Iterator[Output | None]:
+    def outputs(self, turn: Turn) -> Iterator[Output | None]:
         """Give the Kafka records of a turn: the targets' message first, for it is the one that is waited for."""
         message, moment = turn.message, turn.moment
         if message.records or message.withheld or message.fill:
@@ -273,23 +274,15 @@ class Lane:
                 "Start the version of Tongbu that wrote it, or a newer one.",
             ) from error
         if isinstance(found, control.Lane):
-            self._open_lane(found)
-        elif isinstance(found, control.Declarations | control.CapturedSchema):
-            yield from self._bring_into_force(found, record)
-        elif isinstance(found, control.Snapshot):
-            yield from self.snapshots.begin(found.snapshot, found.tables, record.offset)
-        elif isinstance(found, control.Republish):
-            yield from self._republish(found, record)
-        elif isinstance(found, control.Retry | control.Skip):
-            yield from self._release(found, record)
-        elif isinstance(found, control.Resume):
-            yield from self._judged(record, found.table, self.in_force)
+            self._open(found)
         elif isinstance(found, control.Incarnation):
             self.held.assembler.last_place = 0
             for kept in self.waiting.end():
                 yield from self.process(kept)
+        else:
+            yield from control_records.EFFECTS[type(found)](self, found, record)
 
-    def _open_lane(self, lane: control.Lane) -> None:
+    def _open(self, lane: control.Lane) -> None:
         if lane.epoch < self.epoch:
             raise LaneStopped(f"lane {self.source}: epoch {lane.epoch} is below {self.epoch}")
         self._check_topic(lane)
@@ -305,38 +298,9 @@ class Lane:
             )
         self.epoch = lane.epoch
 
-    def _bring_into_force(
-        self, found: control.Declarations | control.CapturedSchema, record: LaneRecord
-    ) -> Iterator[Output | None]:
-        """
-        Bring declarations or a captured schema into force.
-
-        Tables that are new are incomplete until a snapshot has read them. Entities that read their rows otherwise than
-        before are indexed and published anew.
-        """
-        before, place = self.in_force, _DECLARATIONS
-        if isinstance(found, control.CapturedSchema):
-            place = _CAPTURED
-            if before is not None:
-                now = [table.qualified for table in found.tables]
-                yield from self.snapshots.recaptured(before.tables, now)
-        self.state.put(place, record.value)
-        self._compile()
-        if self.in_force is None:
-            return
-        known = {} if before is None else {name: p.shape for name, p in before.entities.items()}
-        plans = self.in_force.entities if before is not None else {}
-        anew = [plan for name, plan in plans.items() if known.get(name) != plan.shape]
-        turn = self._turn(record, self.in_force, kind="release")
-        yield from turn.reindex(anew)
-        yield from self._judge(turn, None, before)
-        yield from self._outputs(turn)
-        ready = [plan.entity for plan in anew if not self.snapshots.waits(plan)]
-        if ready:
-            yield from self.republishing.enqueue(record.offset, ready)
-
-    def _compile(self) -> None:
-        declared, captured = self.state.get(_DECLARATIONS), self.state.get(_CAPTURED)
+    def compile(self) -> None:
+        """Make what is declared and captured, as the state has it, ready for use."""
+        declared, captured = self.state.get(DECLARATIONS), self.state.get(CAPTURED)
         if declared is None or captured is None:
             return
         declarations, schema = control.decode(declared), control.decode(captured)
@@ -348,85 +312,3 @@ class Lane:
                 self.quarantine.apply_to(self.in_force)
             except TongbuError as error:
                 raise LaneStopped(f"lane {self.source}: {error.message}", error.remedy) from error
-
-    def _judged(
-        self, record: LaneRecord, resume: str | None, before: InForce | None
-    ) -> Iterator[Output | None]:
-        if self.in_force is not None:
-            turn = self._turn(record, self.in_force, kind="release")
-            yield from self._judge(turn, resume, before)
-            yield from self._outputs(turn)
-
-    def _judge(
-        self, turn: Turn, resume: str | None, before: InForce | None
-    ) -> Iterator[Output | None]:
-        """
-        Quarantine the tables that mappings can't use any more; go on with those that they can use again.
-
-        What is withheld and reads a table that was captured otherwise `before` is tried again.
-        """
-        known = before.tables if before is not None else {}
-        changed = [
-            name for name, table in turn.in_force.tables.items() if known.get(name, table) != table
-        ]
-        grown = self._mirrors_changed(turn, before) if before is not None else []
-        misfits, quarantine = turn.in_force.misfits, self.quarantine
-        judged = quarantine.to_judge(turn.in_force)
-        for name in changed:
-            key = turn.in_force.tables[name].key
-            if key and key != known[name].key:
-                turn.rekey(name)
-        for table, misfit in misfits.items():
-            if table not in quarantine.tables or table in judged:
-                turn.admit(table, "misfit", misfit.why)
-        well = [each for each in (*judged, resume) if each in quarantine.tables]
-        yield from turn.resume(
-            [each for each in dict.fromkeys(well) if each not in misfits], changed
-        )
-        for name in grown:
-            yield self.republishing.again(name, f"columns-{turn.moment.record.offset}-{name}")
-
-    def _republish(self, found: control.Republish, record: LaneRecord) -> Iterator[Output | None]:
-        plan = self.in_force.published(found.entity) if self.in_force else None
-        if self.in_force is None or plan is None:
-            yield from self.republishing.pass_over(found)
-            return
-        if not self.republishing.is_due(found):
-            return
-        if isinstance(plan, EntityPlan) and self.snapshots.waits(plan):
-            yield from self.republishing.defer(found)
-            return
-        turn = self._turn(record, self.in_force, kind="republish")
-        yield from turn.republish(found, plan)
-        yield from self._outputs(turn)
-        fill = turn.message.fill
-        if fill is not None:
-            yield from self.republishing.published(found, fill["to"], last=fill["last"])
-
-    def _mirrors_changed(self, turn: Turn, before: InForce) -> list[str]:
-        """
-        Have the targets follow mirrored tables whose columns changed; give those that have new ones.
-
-        Rows may have brought new columns' values already: such a table is published again.
-        """
-        grown = []
-        for name, plan in turn.in_force.mirrors.items():
-            old = before.mirrors.get(name)
-            if old is not None and old.description != plan.description:
-                turn.mirrored.describe(plan)
-                if {column for column, _ in plan.columns} - {column for column, _ in old.columns}:
-                    grown.append(name)
-        return grown
-
-    def _release(
-        self, found: control.Retry | control.Skip, record: LaneRecord
-    ) -> Iterator[Output | None]:
-        plan = self.in_force.published(found.entity) if self.in_force else None
-        if self.in_force is None or plan is None:
-            return
-        turn = self._turn(record, self.in_force, kind="release")
-        if isinstance(found, control.Retry):
-            yield from turn.retry(plan, found.ids)
-        else:
-            turn.skip(plan, found.ids)
-        yield from self._outputs(turn)

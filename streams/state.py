@@ -26,6 +26,8 @@ _unpack = msgspec.msgpack.Decoder().decode
 _POSITION = b"sys\0position"
 #: Whose state it is: source, epoch and topic id of the lane.
 LANE = b"sys\0lane"
+#: What is in force, as it stood in the lane log.
+DECLARATIONS, CAPTURED = b"sys\0declarations", b"sys\0captured"
 _MISSING: Any = object()
 
 #: A batch with more writes than this is set down on disk before its outputs are delivered.
