@@ -17,14 +17,16 @@ from streams.stages.aggregate import TouchedSet
 from streams.stages.image import row_key
 
 
-def test_another_lane_goes_on_while_a_giant_is_worked_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A processor that turns to other lanes as often as it can."""
     monkeypatch.setattr(processor, "_FIRST_SLICE_SECONDS", 0.0)
     monkeypatch.setattr(processor, "_SLICE_SECONDS", 0.0)
+    return World(tmp_path)
 
+
+def test_another_lane_goes_on_while_a_giant_is_worked_on(world: World) -> None:
     async def scene() -> None:
-        world = World(tmp_path)
         owner, sent = world.processor, world.sent
         owner.open({PLACE, OTHER}, {})
         await world.finish(PLACE)
@@ -53,13 +55,11 @@ def test_another_lane_goes_on_while_a_giant_is_worked_on(
 
 
 def test_batches_behind_a_giant_wait_in_their_order_and_no_more_than_some_are_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processor, "_FIRST_SLICE_SECONDS", 0.0)
     monkeypatch.setattr(flight, "MAX_INBOX", 4)
 
     async def scene() -> None:
-        world = World(tmp_path)
         owner, sent, log = world.processor, world.sent, world.logs[PLACE]
         owner.open({PLACE}, {})
         log.transaction(*(("c", "head", head(number)) for number in range(500)))
