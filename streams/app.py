@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -94,10 +96,26 @@ def run(name: str = "main") -> None:
     settings.tongbu_data.mkdir(parents=True, exist_ok=True)
     _wait_for_lanes(settings)
     app = build(settings, name)
-    worker = faust.Worker(
-        app, override_logging=False, quiet=True, workdir=str(settings.tongbu_data)
-    )
+    worker = _Worker(app, override_logging=False, quiet=True, workdir=str(settings.tongbu_data))
+    worker.patience = settings.tongbu_session_seconds
     worker.execute_from_commandline()
+
+
+class _Worker(faust.Worker):  # type: ignore[misc]
+    """Ends within `patience` seconds: Faust would wait for a broker that is away, to commit what the states know anyway."""
+
+    patience: float
+
+    async def stop(self) -> None:
+        """Stop as asked by a signal; what is not done by then is left to the next start, as after a crash."""
+        timer = threading.Timer(self.patience, self._give_up)
+        timer.daemon = True
+        timer.start()
+        await super().stop()
+
+    def _give_up(self) -> None:
+        log.warning("ending without Kafka: the next start goes on from the position on disk")
+        os._exit(0)
 
 
 def _wait_for_lanes(settings: Settings) -> None:

@@ -220,9 +220,14 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
             self._opening_since = self._opening_since or time.monotonic()
             await self._stop_reading()
             await self.owner.release()
-            starts = await asyncio.get_running_loop().run_in_executor(
-                None, self.owner.open, tps, committed
-            )
+            try:
+                starts = await asyncio.get_running_loop().run_in_executor(
+                    None, self.owner.open, tps, committed
+                )
+            except Exception:
+                if self._assigned is not assigned:  # the process ends: nobody waits for them
+                    return
+                raise
             if self._assigned is not assigned:  # another worker may have them
                 await self.owner.release()
                 return

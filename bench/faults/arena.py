@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
@@ -139,13 +140,15 @@ class Arena:
         pid: int = Supervisor(self.instance).processes()["kafka"]["pid"]
         return pid
 
-    def broker_away(self, seconds: float) -> None:
-        """Kill the broker, and start it again only after so many seconds."""
+    @contextmanager
+    def without_broker(self) -> Iterator[None]:
+        """Kill the broker, and start it again only afterwards."""
         supervisor = Supervisor(self.instance)
         os.kill(self.broker_pid(), signal.SIGKILL)
         supervisor.rpc.stopProcess("kafka")
-        time.sleep(seconds)
+        yield
         supervisor.start_process("kafka")
+        self.wait_for_broker()
 
     def wait_for_broker(self) -> None:
         """Wait until a killed broker answers again."""

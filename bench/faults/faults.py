@@ -78,8 +78,17 @@ def kill_broker(arena: Arena, _: random.Random) -> None:
 
 def broker_away(arena: Arena, chance: random.Random) -> None:
     """The broker dies and stays away for longer than a session: workers wait in place."""
-    arena.broker_away(SESSION_SECONDS + chance.uniform(2.0, 6.0))
-    arena.wait_for_broker()
+    with arena.without_broker():
+        time.sleep(SESSION_SECONDS + chance.uniform(2.0, 6.0))
+
+
+def stop_without_broker(arena: Arena, chance: random.Random) -> None:
+    """SIGTERM while the broker is away: the worker ends all the same, within a session."""
+    worker = chance.choice(arena.workers)
+    with arena.without_broker():
+        time.sleep(chance.uniform(0.2, SESSION_SECONDS + 4.0))
+        _stop(worker)
+    worker.start()
 
 
 def _stop(worker: Worker) -> None:
@@ -99,4 +108,5 @@ FAULTS: dict[str, Fault] = {
     "lose_disk": lose_disk,
     "kill_broker": kill_broker,
     "broker_away": broker_away,
+    "stop_without_broker": stop_without_broker,
 }

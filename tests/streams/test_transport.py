@@ -435,6 +435,27 @@ def test_lanes_that_were_revoked_while_they_were_opened_are_closed_and_not_read(
     assert found.reading is None
 
 
+@pytest.mark.parametrize("is_ending", [True, False])
+def test_lanes_that_do_not_open_are_no_fault_of_a_process_that_is_ending(is_ending: bool) -> None:
+    class Away(Owner):
+        def open(self, tps: set[TP], committed: dict[TP, int]) -> dict[TP, int]:
+            if is_ending:
+                found._assigned = None
+            raise TimeoutError("Kafka is away")
+
+    found = consumer(Away({LANE: 1}), {LANE}, {LANE: None})
+
+    async def seek() -> None:
+        await found.perform_seek()
+
+    if is_ending:
+        asyncio.run(seek())
+    else:
+        with pytest.raises(TimeoutError):
+            asyncio.run(seek())
+    assert found.reading is None
+
+
 def test_nothing_is_opened_between_a_revocation_and_the_next_assignment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
