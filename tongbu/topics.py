@@ -15,20 +15,21 @@ from schemas.errors import ServiceUnavailable, TongbuError
 _SECONDS = 10.0
 #: A batch is whatever comes in this time.
 _BATCH_SECONDS = 0.05
-_READER = {
+#: A broker that is back is found at once.
+_CLIENT = {"reconnect.backoff.max.ms": 500, "log_level": 0}
+_READER = _CLIENT | {
     "group.id": "tongbu-reader",
     "enable.auto.commit": False,
     "auto.offset.reset": "error",
     "fetch.message.max.bytes": 16 * 1024 * 1024,
     "enable.partition.eof": True,
-    "log_level": 0,
 }
 
 
 @cache
 def _admin(bootstrap: str) -> AdminClient:
     """Give one client for all questions: an answer is lost with the client that asked."""
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    return AdminClient(_CLIENT | {"bootstrap.servers": bootstrap})
 
 
 @cache
