@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def judge(arena: Arena) -> Verdict:
         if name == "canonical.transactions.v1":
             _compare_order(expected[name], found, verdict)
         elif name.startswith("canonical."):
-            _check_last(found, verdict)
+            _check_last(_messages(arena, name), verdict)
     return verdict
 
 
@@ -113,13 +114,14 @@ def _dump(folder: Path) -> dict[bytes, bytes]:
 
 
 def _read(arena: Arena, name: str) -> list[Record]:
+    return [(message.key(), message.value()) for message in _messages(arena, name)]
+
+
+def _messages(arena: Arena, name: str) -> Iterator[Any]:
     topic = arena.prefix + name
     ends = topics.ends(arena.bootstrap, [topic])
-    return [
-        (message.key(), message.value())
-        for (_, partition), end in sorted(ends.items())
-        for message in topics.read(arena.bootstrap, topic, partition, 0, end)
-    ]
+    for (_, partition), end in sorted(ends.items()):
+        yield from topics.read(arena.bootstrap, topic, partition, 0, end)
 
 
 def _compare(name: str, expected: list[Record], found: list[Record], verdict: Verdict) -> None:
@@ -144,19 +146,29 @@ def _compare_order(expected: list[Record], found: list[Record], verdict: Verdict
         verdict.note(f"canonical.transactions.v1: {wrong} messages out of order")
 
 
-def _check_last(found: list[Record], verdict: Verdict) -> None:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A version of an id: where it stands, and when it was handed to a producer, in ms since 1970."""
+
+    version: int
+    at: str
+
+
+def _check_last(messages: Iterable[Any], verdict: Verdict) -> None:
     decode = Decoder(SCHEMAS.__getitem__).decode
-    last: dict[bytes, int] = {}
-    highest: dict[bytes, int] = {}
-    for key, value in found:
-        if value is not None:
-            version: int = _meta(decode(value))["version"]
-            last[key] = version
-            highest[key] = max(version, highest.get(key, 0))
-    behind = [key for key, version in last.items() if version < highest[key]]
+    last: dict[bytes, _Place] = {}
+    highest: dict[bytes, _Place] = {}
+    for message in messages:
+        if (value := message.value()) is not None:
+            at = f"{message.partition()}/{message.offset()} of {message.timestamp()[1]} ms"
+            key, found = message.key(), _Place(_meta(decode(value))["version"], at)
+            last[key] = found
+            if found.version >= highest.get(key, found).version:
+                highest[key] = found
+    behind = [key for key, found in last.items() if found.version < highest[key].version]
     verdict.mismatched += len(behind)
     for key in behind[:3]:
-        verdict.note(f"the last record of {key!r} is not its highest version")
+        verdict.note(f"the last record of {key!r}, {last[key]}, is not its highest version, {highest[key]}")  # fmt: skip
 
 
 def _meta(value: dict[str, Any]) -> dict[str, Any]:
