@@ -87,12 +87,20 @@ def report_loads(
 
     A load that was too much in any round (system, path, transactions per second, lines) is said to be saturated.
     """
-    groups: dict[tuple[str, str, int, int], list[Load]] = {key: [] for key in sorted(too_much)}
+    groups: dict[tuple[str, str, int, int], list[Load]] = {key: [] for key in too_much}
     saturated_ones = set(groups)
     for load in loads:
         key = (load.system, load.path, load.tx_per_s, load.rows_per_tx)
         groups.setdefault(key, []).append(load)
-    return [_load_line(key, rounds, key in saturated_ones) for key, rounds in groups.items()]
+    return [
+        _load_line(key, groups[key], key in saturated_ones) for key in sorted(groups, key=_place)
+    ]
+
+
+def _place(key: tuple[str, str, int, int]) -> tuple[bool, str, str, int, int]:
+    """Give where a load stands: PostgreSQL to PostgreSQL first, small transactions before large ones."""
+    system, path, tx_per_s, rows_per_tx = key
+    return path != PATH, path, system, rows_per_tx, tx_per_s
 
 
 def _load_line(
