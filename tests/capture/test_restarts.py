@@ -187,33 +187,42 @@ def test_transactions_that_are_cut_several_times_come_whole(
     assert lost == []
 
 
-def test_what_is_written_right_after_a_heartbeat_survives_a_restart_of_the_connector(
-    postgresql: Captured,
+#: What a connector captures last before it is stopped; {number} is the round's.
+_LAST = (
+    ["INSERT INTO {other} VALUES ({number}, 1, 'x')"],
+    ["TRUNCATE {other}"],
+    ["CREATE TABLE {other}_{number} (id int PRIMARY KEY)"],
+    ["BEGIN", "INSERT INTO {other} VALUES ({number}, 1, 'x')", "ROLLBACK"],
+)
+
+
+def test_what_is_written_while_a_connector_is_stopped_comes_whole_whatever_came_last(
+    captured: Captured,
 ) -> None:
     """
-    Debezium takes the first row for known where it begins at the LSN of a stored logical message.
+    Debezium drops a row that begins at the LSN of a stored logical message: hence heartbeats are transactions.
 
-    Three rounds, since the server now and then writes something of its own in between, which hides it.
+    They have three rounds, since the server now and then writes something of its own in between, which hides it.
     """
-    heartbeat = postgresql.settings()["heartbeat.action.query"]
-    postgresql.run(f"CREATE TABLE {SCHEMA}.after_heartbeat ({COLUMNS})")
-    for number in range(3):
-        postgresql.until_now()
-        since = postgresql.end
-        postgresql.run(heartbeat)
-        _wait_for(postgresql, since + 1)
-        _stopped(postgresql)
-        postgresql.transaction(
-            f"INSERT INTO {SCHEMA}.after_heartbeat VALUES ({2 * number}, {number}, 'x')",
-            f"INSERT INTO {SCHEMA}.after_heartbeat VALUES ({2 * number + 1}, {number}, 'x')",
+    table, other = f"{SCHEMA}.stopped", f"{SCHEMA}.stopped_other"
+    captured.run(f"CREATE TABLE {table} ({COLUMNS})", f"CREATE TABLE {other} ({COLUMNS})")
+    heartbeat = captured.settings().get("heartbeat.action.query")
+    rounds = [*_LAST, *([[heartbeat]] * 3 if heartbeat else [])]
+    for number, last in enumerate(rounds):
+        captured.until_now()
+        captured.run(*(each.format(other=other, number=number) for each in last))
+        time.sleep(1)  # until it is captured: some of these leave no trace to wait for
+        _stopped(captured)
+        captured.transaction(
+            f"INSERT INTO {table} VALUES ({2 * number}, {number}, 'x')",
+            f"INSERT INTO {table} VALUES ({2 * number + 1}, {number}, 'x')",
         )
-        postgresql.connect.put(f"/connectors/{postgresql.name}/resume").raise_for_status()
+        captured.connect.put(f"/connectors/{captured.name}/resume").raise_for_status()
 
-    found, _, lost = assemble(postgresql.until_now())
+    found, _, lost = assemble(captured.until_now())
 
-    assert [
-        [(each.after or {})["id"] for each in one.changes] for one in _of("after_heartbeat", found)
-    ] == [[0, 1], [2, 3], [4, 5]]
+    ids = [[(each.after or {})["id"] for each in one.changes] for one in _of("stopped", found)]
+    assert ids == [[2 * number, 2 * number + 1] for number in range(len(rounds))]
     assert lost == []
 
 
