@@ -131,7 +131,8 @@ class Assembler:
     def _add(self, part: dict[str, Any], raw: Raw) -> Message | None:
         if self._first is None:
             self._first, self._last_part, self._parts_begin = part, 0, raw.offset
-            self._parts = Parts(self._records)
+            if part["parts"] > 1:  # each has a file of its own
+                self._parts = Parts(self._records)
         self._check(self._first, part, raw)
         self._last_part = part["part"]
         if part["parts"] > 1:
