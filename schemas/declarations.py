@@ -120,7 +120,8 @@ class EntityBinding(Strict):
     What of an entity a sink gets.
 
     `references` makes foreign keys: field (`lines.product_id` for a child's) -> entity of the same binding.
-    `columns` renames: column as it would be called (`gross_amount`) -> column as an existing table calls it.
+    `columns` renames: column as it would be called (`gross_amount`, `id`, `version`) -> column as an existing table
+    calls it. `version: null`: the table has no place for the version, so it stands in `tongbu_fence`.
     `where` routes: field (`gross.currency` for an inner one) -> the values, as text, of which the target has records.
     """
 
@@ -129,7 +130,7 @@ class EntityBinding(Strict):
     fields: list[str] | None = None
     children: dict[str, ChildTable] = {}
     references: dict[str, str] = {}
-    columns: dict[str, str] = {}
+    columns: dict[str, str | None] = {}
     where: dict[str, list[str]] = {}
 
 

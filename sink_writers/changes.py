@@ -11,7 +11,7 @@ from schemas.errors import TongbuError
 from sink_writers.fills import is_fill
 from sink_writers.messages import Message, Record, net_effect
 from sink_writers.sink import Refused
-from sink_writers.tables import VERSION, TargetTable
+from sink_writers.tables import TargetTable
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -88,7 +88,7 @@ class Rows:
             rows[child.name] = mine = []
             for item in value.get(child.array or "") or ():
                 row = child.row(item)
-                row[child.key[0]] = value["id"]
+                row[child.id] = value["id"]
                 mine.append(row)
         return Entry(record, table, rows, value["meta"].get("previous_id"))
 
@@ -109,7 +109,7 @@ def merge(entries: Iterable[Entry]) -> Changes:
         for name, rows in entry.rows.items():
             changes.puts.setdefault(name, []).extend(rows)
         if not entry.rows:
-            gone = {"id": entry.record.key, VERSION: entry.record.version}
+            gone = {"id": entry.record.key, "version": entry.record.version}
             changes.removals.setdefault(entry.table.name, []).append(gone)
         if entry.previous_id is not None:
             move = {"from": entry.previous_id, "to": entry.record.key}

@@ -119,7 +119,7 @@ def _in_range(database: Database, cursor: Any, message: Message, table: TargetTa
     assert chunk is not None
     found: set[str] = set()
     for column, source, where in (
-        ("id", database.table(table.name), ""),
+        (database.column(table.id), database.table(table.name), ""),
         ("record_key", database.table("tongbu_set_aside"), " and table_name = %s"),
     ):
         bytewise = database.bytewise(column)

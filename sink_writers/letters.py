@@ -15,7 +15,7 @@ from schemas.catalog import MIRROR_ROW
 from sink_writers.messages import Record
 from sink_writers.sink import Place
 from sink_writers.sql import inside
-from sink_writers.tables import VERSION, TargetTable
+from sink_writers.tables import TargetTable
 
 if TYPE_CHECKING:
     from sink_writers.sinks.relational import Database
@@ -171,8 +171,8 @@ class Letters:
         """Give letters that may work now: those whose parent is there, and those that wait for nothing; oldest first."""
         arrived = " ".join(
             f"or (s.waits_table = %s and exists (select 1 from {self._database.table(name)} t "
-            "where t.id = s.waits_key))"
-            for name in self._roots
+            f"where t.{self._database.column(table.id)} = {self._database.foreign('s.waits_key')}))"
+            for name, table in self._roots.items()
         )
         if self._circular:
             arrived += (
@@ -202,12 +202,15 @@ class Letters:
 
     def _versions(self, cursor: Any, table: str, keys: list[str]) -> dict[str, int]:
         """Give the versions that the target has of these keys, of rows and of fences."""
-        rows = f"select id, {VERSION} from {self._database.table(table)} where id in "
+        root = self._roots[table]
+        key, version_column = map(self._database.column, (root.id, root.version))
+        rows = f"select {key}, {version_column} from {self._database.table(table)} where {key} in "
         fences = (
             f"select record_key, version from {self._database.table('tongbu_fence')} "
             "where table_name = %s and record_key in "
         )
         found: dict[str, int] = {}
-        for key, version in [*inside(cursor, rows, keys), *inside(cursor, fences, keys, [table])]:
+        stored = inside(cursor, rows, keys) if root.keeps_version else ()
+        for key, version in [*stored, *inside(cursor, fences, keys, [table])]:
             found[key] = max(version, found.get(key, -1))
         return found

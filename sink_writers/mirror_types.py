@@ -56,7 +56,7 @@ _KEY_TEXT = "varchar(255)"
 def target_type(database: str, kind: str, column_type: str, *, in_key: bool) -> str:
     """Give the type in a target of `kind` for a column of a source's `database`, as that spells its type."""
     if _FAMILY[database] == _FAMILY[kind]:
-        return _same(kind, column_type)
+        return _same(kind, column_type, in_key=in_key)
     if kind == "postgresql":
         return _first(_TO_POSTGRESQL, column_type) or "text"
     text = _KEY_TEXT if in_key else "longtext"
@@ -68,9 +68,11 @@ def target_type(database: str, kind: str, column_type: str, *, in_key: bool) -> 
     )
 
 
-def _same(kind: str, column_type: str) -> str:
+def _same(kind: str, column_type: str, *, in_key: bool) -> str:
     if kind == "postgresql":  # the catalog does not tell which enum it is
         return {"enum": "text", "enum[]": "text[]"}.get(column_type, column_type)
+    if column_type in ("enum", "set"):  # as DDL in the log has it, without its values
+        return _KEY_TEXT if in_key else "text"
     return "longtext" if kind == "mariadb" and column_type == "json" else column_type
 
 

@@ -14,11 +14,12 @@ import pymysql
 from schemas.catalog import Catalog
 from schemas.declarations import Binding, RelationalBinding
 from schemas.errors import TongbuError
-from sink_writers import fills
+from sink_writers import fills, mirrors
 from sink_writers.dialects.mariadb import Mariadb
 from sink_writers.dialects.mysql import Mysql
 from sink_writers.dialects.postgresql import Ledger, Postgresql
 from sink_writers.fills import Fill
+from sink_writers.mirrors import MirrorTable
 from sink_writers.tables import TargetTable
 
 #: The database of each kind of binding.
@@ -60,8 +61,8 @@ def plan(binding: Binding, catalog: Catalog) -> list[str]:
     found = target.tables(catalog)
     with closing(target.connect()) as connection:
         live = target.live(connection)
-        _check(target, connection, [table for table in found if table.name in live])
         statements = target.prepare(connection)
+        _check(target, connection, [table for table in found if table.name in live])
         statements += [sql for name, sql in target.own_tables().items() if name not in live]
         for table in found:
             statements += _missing(target, table, live.get(table.name))
@@ -170,6 +171,15 @@ def condition(binding: RelationalBinding) -> Condition:
     return Condition(apart, found)
 
 
+def mirrored(binding: RelationalBinding) -> dict[str, MirrorTable]:
+    """Give the mirrored tables of a target by their names at the source, as the target has them."""
+    with opened(binding) as (target, cursor):
+        if "tongbu_mirror" not in target.live(cursor.connection):
+            return {}
+        found = mirrors.read(cursor, target.table("tongbu_mirror"), binding.binding)
+    return {name: table for name, (_, table) in found.items()}
+
+
 def begin_fill(binding: RelationalBinding, source: str, entity: str, fill_id: str) -> None:
     """Announce a fill; raise TongbuError where the target can't be used."""
     with opened(binding) as (target, cursor):
@@ -211,6 +221,7 @@ def _check(target: Any, connection: Any, there: list[TargetTable]) -> None:
     if not there:
         return
     required, unique = target.required(connection), target.unique_keys(connection)
+    loose = target.loose(connection)
     _check_privileges(target, connection, there)
     for table in there:
         ours = {column.name for column in table.columns}
@@ -222,7 +233,12 @@ def _check(target: Any, connection: Any, there: list[TargetTable]) -> None:
         if ",".join(sorted(table.key)) not in unique.get(table.name, set()):
             raise TongbuError(
                 f"{table.name} has no unique key on ({', '.join(table.key)})",
-                f"Run: alter table {target.table(table.name)} add primary key ({', '.join(table.key)})",
+                f"Run: alter table {target.table(table.name)} add unique ({', '.join(table.key)})",
+            )
+        if table.id in loose.get(table.name, set()):
+            raise TongbuError(
+                f"{table.name}.{table.id} takes different ids for the same (its collation)",
+                f"Run: {target.tighten(table.name, table.id)}",
             )
 
 
@@ -255,7 +271,7 @@ def _missing(target: Any, table: TargetTable, live: dict[str, str] | None) -> li
     if live is None:
         return [target.create(table)]
     for column in table.columns:
-        if live.get(column.name, column.sql_type) != column.sql_type:
+        if column.name in live and not target.fits(column, live[column.name]):
             raise TongbuError(
                 f"{table.name}.{column.name} is {live[column.name]}, needed is {column.sql_type}",
                 f"Tongbu only adds. If the change is right, run: {target.change(table, column)}",

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from sink_writers.changes import Row
-from sink_writers.tables import VERSION, TargetTable
+from sink_writers.tables import TargetTable
 
 #: As many differences of a target are told one by one.
 TOLD = 20
@@ -67,7 +67,7 @@ def compared_columns(table: TargetTable, late: Collection[tuple[str, ...]]) -> l
     return [
         column.name
         for column in table.columns
-        if column.name not in (VERSION, *table.key)
+        if column.name not in (table.version, *table.key)
         and not any(_meet((*prefix, *column.path), path) for path in late)
     ]
 

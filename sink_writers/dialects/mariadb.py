@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -16,11 +17,12 @@ from pymysql.cursors import SSCursor
 from schemas.catalog import Catalog
 from schemas.declarations import RelationalBinding
 from schemas.errors import TongbuError
+from sink_writers.binding_tables import cycle, tables
 from sink_writers.bindings import resolve
 from sink_writers.dialects.mariadb_mirror import MariadbMirror, quote
 from sink_writers.sink import TryLater
 from sink_writers.sql import grouped
-from sink_writers.tables import Column, Reference, TargetTable, cycle, tables
+from sink_writers.tables import Column, Reference, TargetTable
 
 _TYPES = {
     "key": "varchar(255)",
@@ -64,6 +66,9 @@ _SESSION = (
     "transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 4, "
     "idle_transaction_timeout = 4, max_statement_time = 60"
 )
+
+#: A text that is too long for one of these is refused, as the session is strict.
+_TEXT = re.compile(r"varchar\(\d+\)|(medium|long)?text")
 
 _MISSING = {ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.BAD_DB_ERROR}
 _REFUSED_LOGIN = {ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR}
@@ -165,6 +170,28 @@ class Mariadb:
             )
             return grouped(cursor.fetchall())
 
+    def loose(self, connection: Any) -> dict[str, set[str]]:
+        """Give table -> text columns in which different texts may be equal."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select table_name, column_name from information_schema.columns where table_schema = database() "
+                "and collation_name not like '%\\_bin'"
+            )
+            return grouped(cursor.fetchall())
+
+    def tighten(self, table: str, column: str) -> str:
+        """Give the statement that makes a column compare by bytes."""
+        collation = self.options.rpartition(" ")[2]
+        return (
+            f"alter table {quote(table)} modify {quote(column)} varchar(255) "
+            f"character set utf8mb4 collate {collation} not null"
+        )
+
+    def fits(self, column: Column, live_type: str) -> bool:
+        """Tell whether a column that is there takes the values: as they are, or refuses one that is too long."""
+        is_text = column.kind in ("text", "key")
+        return live_type == column.sql_type or (is_text and bool(_TEXT.fullmatch(live_type)))
+
     def column(self, name: str) -> str:
         """Give the quoted name of a column."""
         return quote(name)
@@ -201,7 +228,7 @@ class Mariadb:
         parts.append(f"primary key ({', '.join(map(quote, table.key))})")
         if table.parent:
             parts.append(
-                f"foreign key ({quote(table.key[0])}) references {quote(table.parent)} (`id`)"
+                f"foreign key ({quote(table.id)}) references {quote(table.parent)} ({quote(table.parent_id)})"
             )
         return f"create table {quote(table.name)} (\n  " + ",\n  ".join(parts) + f") {self.options}"
 
@@ -222,7 +249,7 @@ class Mariadb:
         """Give the statement that makes a foreign key; the database adds the index."""
         return [
             f"alter table {quote(table.name)} add constraint {quote(reference.name(table))} "
-            f"foreign key ({quote(reference.column)}) references {quote(reference.table)} (`id`)"
+            f"foreign key ({quote(reference.column)}) references {quote(reference.table)} ({quote(reference.id)})"
         ]
 
     def change(self, table: TargetTable, column: Column) -> str:

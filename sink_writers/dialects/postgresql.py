@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -12,12 +13,13 @@ from psycopg import errors as pg
 from schemas.catalog import Catalog
 from schemas.declarations import RelationalBinding, WebhookBinding
 from schemas.errors import TongbuError
+from sink_writers.binding_tables import tables
 from sink_writers.bindings import resolve
 from sink_writers.dialects.postgresql_apply import apply_function, quote
 from sink_writers.dialects.postgresql_mirror import PostgresqlMirror
 from sink_writers.sink import TryLater
 from sink_writers.sql import grouped
-from sink_writers.tables import Column, Reference, TargetTable, tables
+from sink_writers.tables import Column, Reference, TargetTable
 
 _TYPES = {
     "key": "text",
@@ -133,6 +135,26 @@ class Postgresql:
         )
         return grouped(rows)
 
+    def loose(self, connection: Any) -> dict[str, set[str]]:
+        """Give table -> text columns in which different texts may be equal."""
+        rows = connection.execute(
+            """select c.relname, a.attname from pg_class c
+                 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                 join pg_collation l on l.oid = a.attcollation and not l.collisdeterministic
+                where c.relnamespace = to_regnamespace(%s)""",
+            [quote(self.schema)],
+        )
+        return grouped(rows)
+
+    def tighten(self, table: str, column: str) -> str:
+        """Give the statement that makes a column compare by bytes."""
+        return f'alter table {self.table(table)} alter column {quote(column)} type text collate "C"'
+
+    def fits(self, column: Column, live_type: str) -> bool:
+        """Tell whether a column that is there takes the values: as they are, or refuses one that is too long."""
+        text = column.sql_type == "text" and re.fullmatch(r"character varying(\(\d+\))?", live_type)
+        return bool(text) or live_type == column.sql_type
+
     def column(self, name: str) -> str:
         """Give the quoted name of a column."""
         return quote(name)
@@ -169,7 +191,7 @@ class Postgresql:
         parts.append(f"primary key ({', '.join(map(quote, table.key))})")
         if table.parent:
             parts.append(
-                f"foreign key ({quote(table.key[0])}) references {self.table(table.parent)}"
+                f"foreign key ({quote(table.id)}) references {self.table(table.parent)} ({quote(table.parent_id)})"
             )
         return f"create table {self.table(table.name)} (\n  " + ",\n  ".join(parts) + ")"
 
@@ -191,7 +213,7 @@ class Postgresql:
         return [
             f"create index if not exists {name} on {self.table(table.name)} ({column})",
             f"alter table {self.table(table.name)} add constraint {name} foreign key ({column}) "
-            f"references {self.table(reference.table)} deferrable",
+            f"references {self.table(reference.table)} ({quote(reference.id)}) deferrable",
         ]
 
     def change(self, table: TargetTable, column: Column) -> str:

@@ -18,17 +18,28 @@ from __future__ import annotations
 
 import hashlib
 
-from sink_writers.tables import VERSION, Column, TargetTable
+from sink_writers.tables import Column, TargetTable
 
 _FENCE_RULE = """not exists (select from {fence} f
-      where f.table_name = {name} and f.record_key = x.id and f.version >= x.version)"""
+      where f.table_name = {name} and f.record_key = x.{id} and f.version >= x.{version})"""
+
+_RAISE = """insert into {fence} as f (table_name, record_key, version)
+      select {name}, x.{id}, x.{version} from {rows}
+      on conflict (table_name, record_key) do update set version = excluded.version, fenced_at = now()
+      where f.version < excluded.version"""
 
 
 def stage(table: TargetTable) -> tuple[str, str]:
     """Give name and definition of the temporary table that COPY brings the rows of a table into."""
     name = f"pg_temp.{quote(f'tongbu_{hashlib.sha256(table.name.encode()).hexdigest()[:12]}')}"
-    columns = ", ".join(f"{quote(each.name)} {each.sql_type}" for each in table.columns)
+    columns = ", ".join(f"{quote(each.name)} {each.sql_type}" for each in brought(table))
     return name, f"create temporary table if not exists {name} ({columns}) on commit delete rows"
+
+
+def brought(table: TargetTable) -> tuple[Column, ...]:
+    """Give what the rows of a table have: its columns, and the version where that is no column."""
+    beside = Column(table.version, (), "bigint", "bigint")
+    return table.columns if table.keeps_version else (*table.columns, beside)
 
 
 def apply_function(
@@ -84,19 +95,37 @@ class _Writer:
 
     def put(self, table: TargetTable) -> str:
         """Upsert the rows of a table and make the children of those that were taken the ones that came."""
-        fence = _FENCE_RULE.format(fence=self._own("fence"), name=_literal(table.name))
-        assign = _assign(table.values)
-        steps = [
-            f"""    with put as (
+        steps = [self._newer(table) if table.keeps_version else self._newer_than_fence(table)]
+        steps += [self._difference(child) for child in self._children(table)]
+        return f"  if batch ? {_literal(table.name)} then\n" + "\n".join(steps) + "\n  end if;"
+
+    def _newer(self, table: TargetTable) -> str:
+        key, version = quote(table.id), quote(table.version)
+        fence = _FENCE_RULE.format(
+            fence=self._own("fence"), name=_literal(table.name), id=key, version=version
+        )
+        return f"""    with put as (
       insert into {self._name(table)} as t ({_names(table.columns)})
       select {_names(table.columns, "x.")} from {self._rows(table, table.columns)}
       where {fence}
-      on conflict (id) do update set {assign} where t.{VERSION} < excluded.{VERSION}
-      returning id)
+      on conflict ({key}) do update set {_assign(table.values)} where t.{version} < excluded.{version}
+      returning t.{key} as id)
     select coalesce(array_agg(id), '{{}}') into taken from put;"""
-        ]
-        steps += [self._difference(child) for child in self._children(table)]
-        return f"  if batch ? {_literal(table.name)} then\n" + "\n".join(steps) + "\n  end if;"
+
+    def _newer_than_fence(self, table: TargetTable) -> str:
+        """Raise the fences first: in a table without a place for the version they tell what is newer."""
+        key, version = quote(table.id), quote(table.version)
+        rows = self._rows(table, brought(table))
+        raised = _RAISE.format(
+            fence=self._own("fence"), name=_literal(table.name), rows=rows, id=key, version=version
+        )
+        return f"""    with newer as (
+      {raised}
+      returning f.record_key)
+    select coalesce(array_agg(record_key), '{{}}') into taken from newer;
+    insert into {self._name(table)} as t ({_names(table.columns)})
+      select {_names(table.columns, "x.")} from {rows} where x.{key} in (select unnest(taken))
+      on conflict ({key}) do update set {_assign(table.values or table.columns)};"""
 
     def _difference(self, child: TargetTable) -> str:
         owner, key = map(quote, child.key)
@@ -133,16 +162,27 @@ class _Writer:
             f"    delete from {self._name(child)} t where t.{quote(child.key[0])} in (select unnest(taken));"
             for child in self._children(table)
         )
-        fence = self._own("fence")
+        key = quote(table.id)
+        raised = _RAISE.format(
+            fence=self._own("fence"),
+            name=_literal(table.name),
+            rows=gone,
+            id="id",
+            version="version",
+        )
+        if table.keeps_version:
+            older = f"""    {raised};
+    select coalesce(array_agg(t.{key}), '{{}}') into taken
+      from {self._name(table)} t join {gone} on t.{key} = x.id where t.{quote(table.version)} < x.version;"""
+        else:
+            older = f"""    with newer as (
+      {raised}
+      returning f.record_key)
+    select coalesce(array_agg(record_key), '{{}}') into taken from newer;"""
         return f"""  if batch ? {_literal(table.name + "-")} then
-    insert into {fence} as f (table_name, record_key, version)
-      select {_literal(table.name)}, x.id, x.version from {gone}
-      on conflict (table_name, record_key) do update set version = excluded.version, fenced_at = now()
-      where f.version < excluded.version;
-    select coalesce(array_agg(t.id), '{{}}') into taken
-      from {self._name(table)} t join {gone} on t.id = x.id where t.{VERSION} < x.version;
+{older}
 {children}
-    delete from {self._name(table)} t where t.id in (select unnest(taken));
+    delete from {self._name(table)} t where t.{key} in (select unnest(taken));
   end if;"""
 
     def _rows(self, table: TargetTable, columns: tuple[Column, ...]) -> str:

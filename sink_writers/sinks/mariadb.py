@@ -1,33 +1,23 @@
-"""
-MariaDB and MySQL as targets: multi-row statements inside one transaction.
-
-The owner reads the versions and fences of a batch's keys first (it holds the position's row lock, so nobody else
-writes them). New rows are inserted and known ones updated by different statements: INSERT … ON DUPLICATE KEY UPDATE
-of a new row may meet another row's unique value, and would then overwrite that row without a word.
-"""
+"""MariaDB and MySQL as targets: connection, ownership and transactions; dialects/mariadb_apply.py has what is written."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 import pymysql
 from pymysql.constants import ER
 
 from schemas.declarations import RelationalBinding
-from sink_writers.changes import Changes, Row
+from sink_writers.changes import Changes
 from sink_writers.dialects.mariadb import Mariadb, explain, is_data_error
+from sink_writers.dialects.mariadb_apply import MINE, Writer, move_position
 from sink_writers.dialects.mariadb_mirror import quote
 from sink_writers.dialects.mysql import Mysql
-from sink_writers.sink import Fenced, Move, OtherTopic, Place, Position, Refused
-from sink_writers.sql import inside
-from sink_writers.tables import VERSION, Column, TargetTable
-
-_MINE = "binding = %s and topic = %s and partition_no = %s"
+from sink_writers.sink import Move, OtherTopic, Place, Position, Refused
+from sink_writers.tables import TargetTable
 
 _KINDS = {number: name for name, number in vars(ER).items() if isinstance(number, int)}
 _NAMED = re.compile(r"(column|key|constraint) [`']([\w.`]+)[`']", re.IGNORECASE)
@@ -46,22 +36,11 @@ class MariadbDatabase(Mariadb):
         self._connection: pymysql.Connection[Any] | None = None
         self._epochs: dict[Place, int] = {}
         self._unique: dict[str, list[str]] = {}
-        self._roots: list[TargetTable] = []
-        self._children: dict[str, list[TargetTable]] = {}
-        self._referring: dict[str, list[tuple[str, str]]] = {}
+        self._writer = Writer([])
 
     def learn(self, tables: list[TargetTable]) -> None:
         """Learn which tables belong together."""
-        self._roots = [table for table in tables if table.parent is None]
-        self._children = {
-            root.name: [table for table in tables if table.parent == root.name]
-            for root in self._roots
-        }
-        for table in tables:
-            for reference in table.references:
-                self._referring.setdefault(reference.table, []).append(
-                    (table.name, reference.column)
-                )
+        self._writer = Writer(tables)
 
     @contextmanager
     def transaction(self, place: Place) -> Iterator[Any]:
@@ -105,7 +84,7 @@ class MariadbDatabase(Mariadb):
             [*key, place.topic_id],
         )
         cursor.execute(
-            f"select topic_id, next_offset, lane_offset, epoch from tongbu_position where {_MINE}",
+            f"select topic_id, next_offset, lane_offset, epoch from tongbu_position where {MINE}",
             key,
         )
         topic_id, next_offset, lane_offset, epoch = cursor.fetchone()
@@ -116,16 +95,9 @@ class MariadbDatabase(Mariadb):
 
     def write(self, cursor: Any, changes: Changes, move: Move | None) -> str | None:
         """Put parents first, follow moves, remove children first."""
-        if move is not None and not _move(cursor, move):
+        if move is not None and not move_position(cursor, move):
             return None
-        for table in self._roots:
-            if table.name in changes.puts:
-                self._put(cursor, table, changes.puts)
-        for name, moved in changes.moves.items():
-            self._follow(cursor, name, moved)
-        for table in reversed(self._roots):
-            if table.name in changes.removals:
-                self._remove(cursor, table, changes.removals[table.name])
+        self._writer.write(cursor, changes)
         return ""
 
     def unique_columns(self, cursor: Any, table: TargetTable) -> list[str]:
@@ -138,6 +110,10 @@ class MariadbDatabase(Mariadb):
     def bytewise(self, column: str) -> str:
         """The tables' own collation does."""
         return column
+
+    def foreign(self, column: str) -> str:
+        """Take away the column's own collation, so that the table's decides."""
+        return f"convert({column} using utf8mb4)"
 
     def days_ago(self, days: int) -> str:
         """Give the expression."""
@@ -157,7 +133,7 @@ class MariadbDatabase(Mariadb):
             with self._connection.cursor() as cursor:
                 for owned, epoch in self._epochs.items():
                     cursor.execute(
-                        f"update tongbu_position set connection_id = connection_id() where {_MINE} and epoch = %s",
+                        f"update tongbu_position set connection_id = connection_id() where {MINE} and epoch = %s",
                         [owned.binding, owned.topic, owned.partition, epoch],
                     )
             self._connection.autocommit(False)
@@ -165,52 +141,6 @@ class MariadbDatabase(Mariadb):
             self.close()
             raise explain(place.binding, error) from None
         return self._connection
-
-    def _put(self, cursor: Any, table: TargetTable, puts: dict[str, list[Row]]) -> None:
-        rows = puts[table.name]
-        stored = _versions(cursor, table, [row["id"] for row in rows])
-        fenced = _fences(cursor, table, [row["id"] for row in rows])
-        taken = {
-            row["id"]: row
-            for row in rows
-            if row[VERSION] > max(stored.get(row["id"], -1), fenced.get(row["id"], -1))
-        }
-        new = [row for key, row in taken.items() if key not in stored]
-        known = [row for key, row in taken.items() if key in stored]
-        for column in table.to_itself:
-            new = _parents_first(new, column)
-        _insert(cursor, table, new)
-        _insert(cursor, table, known, _guarded_assignments(table))
-        for child in self._children[table.name]:
-            owner = child.key[0]
-            mine = [row for row in puts.get(child.name, ()) if row[owner] in taken]
-            _difference(cursor, child, [row["id"] for row in known], mine)
-
-    def _follow(self, cursor: Any, name: str, moved: list[Row]) -> None:
-        """Let the rows that refer to an id that has moved follow it."""
-        for table, column in self._referring.get(name, ()):
-            cursor.executemany(
-                f"update {quote(table)} set {quote(column)} = %s where {quote(column)} = %s",
-                [(each["to"], each["from"]) for each in moved],
-            )
-
-    def _remove(self, cursor: Any, table: TargetTable, rows: list[Row]) -> None:
-        keys = [(row["id"], row[VERSION]) for row in rows]
-        cursor.executemany(
-            "insert into tongbu_fence (table_name, record_key, version) values (%s, %s, %s) "
-            "on duplicate key update fenced_at = if(values(version) > version, now(6), fenced_at), "
-            "version = greatest(version, values(version))",
-            [(table.name, *key) for key in keys],
-        )
-        stored = _versions(cursor, table, [key for key, _ in keys])
-        gone = [key for key, version in keys if stored.get(key, version) < version]
-        for child in self._children[table.name]:
-            _run(cursor, f"delete from {quote(child.name)} where {quote(child.key[0])} in ", gone)
-        for column in table.to_itself:
-            _run(
-                cursor, f"update {quote(table.name)} set {quote(column)} = null where id in ", gone
-            )
-        _run(cursor, f"delete from {quote(table.name)} where id in ", gone)
 
 
 @contextmanager
@@ -234,103 +164,6 @@ def _end_last_owner(cursor: Any, key: list[Any]) -> None:
     for (connection,) in cursor.fetchall():
         with suppress(pymysql.Error):  # it has just ended by itself
             cursor.execute(f"kill {int(connection)}")
-
-
-def _move(cursor: Any, move: Move) -> bool:
-    """Move the position if it is where we left it and the epoch is still ours; False where it is moved already."""
-    mine = f"{_MINE} and epoch = %s and next_offset = %s"
-    place, at, to = move.place, move.at, move.to
-    key = [place.binding, place.topic, place.partition, at.epoch]
-    cursor.execute(
-        f"update tongbu_position set next_offset = %s, lane_offset = %s, moved_at = now(6) where {mine}",
-        [to.next_offset, to.lane_offset, *key, at.next_offset],
-    )
-    if cursor.rowcount:
-        return True
-    cursor.execute(f"select 1 from tongbu_position where {mine}", [*key, to.next_offset])
-    if cursor.fetchone():
-        return False
-    raise Fenced(place)
-
-
-def _versions(cursor: Any, table: TargetTable, keys: Sequence[str]) -> dict[str, int]:
-    query = f"select id, {VERSION} from {quote(table.name)} where id in "
-    return dict(inside(cursor, query, keys))
-
-
-def _fences(cursor: Any, table: TargetTable, keys: Sequence[str]) -> dict[str, int]:
-    query = "select record_key, version from tongbu_fence where table_name = %s and record_key in "
-    return dict(inside(cursor, query, keys, [table.name]))
-
-
-def _run(cursor: Any, statement: str, keys: Sequence[str]) -> None:
-    for _ in inside(cursor, statement, keys):
-        pass
-
-
-def _insert(
-    cursor: Any, table: TargetTable, rows: Sequence[Row], assignments: Sequence[str] = ()
-) -> None:
-    names = ", ".join(quote(column.name) for column in table.columns)
-    places = ", ".join(["%s"] * len(table.columns))
-    update = f" on duplicate key update {', '.join(assignments)}" if assignments else ""
-    if rows:
-        cursor.executemany(
-            f"insert into {quote(table.name)} ({names}) values ({places}){update}",
-            [[_value(column, row[column.name]) for column in table.columns] for row in rows],
-        )
-
-
-def _guarded_assignments(table: TargetTable) -> list[str]:
-    """Assign only from newer rows; assignments go from left to right, so the version comes last."""
-    columns = [column.name for column in table.values if column.name != VERSION]
-    return [
-        f"{quote(name)} = if(values({VERSION}) > {VERSION}, values({quote(name)}), {quote(name)})"
-        for name in [*columns, VERSION]
-    ]
-
-
-def _difference(cursor: Any, child: TargetTable, known: Sequence[str], rows: Sequence[Row]) -> None:
-    """Make the children what came; `known` are the owners that may have some. The server leaves equal ones alone."""
-    owner, key = child.key
-    query = f"select {quote(owner)}, {quote(key)} from {quote(child.name)} where {quote(owner)} in "
-    there = set(inside(cursor, query, known))
-    gone = there - {(row[owner], row[key]) for row in rows}
-    if gone:
-        cursor.executemany(
-            f"delete from {quote(child.name)} where {quote(owner)} = %s and {quote(key)} = %s",
-            sorted(gone),
-        )
-    _insert(cursor, child, [row for row in rows if (row[owner], row[key]) not in there])
-    _insert(
-        cursor,
-        child,
-        [row for row in rows if (row[owner], row[key]) in there],
-        [f"{quote(each.name)} = values({quote(each.name)})" for each in child.values]
-        or [f"{quote(owner)} = {quote(owner)}"],
-    )
-
-
-def _parents_first(rows: Sequence[Row], column: str) -> list[Row]:
-    """Order the rows of a table that refers to itself; foreign keys are checked row by row."""
-    waiting = {row["id"]: row for row in rows}
-    ordered: list[Row] = []
-    for row in rows:
-        chain: list[Row] = []
-        above: Row | None = waiting.pop(row["id"], None)
-        while above is not None:
-            chain.append(above)
-            above = waiting.pop(above[column], None)
-        ordered += reversed(chain)
-    return ordered
-
-
-def _value(column: Column, value: Any) -> Any:
-    if value is not None and column.kind == "json":
-        return orjson.dumps(value, default=str).decode()
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).replace(tzinfo=None)
-    return value
 
 
 def _said(error: pymysql.Error) -> str:

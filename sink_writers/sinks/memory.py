@@ -129,7 +129,11 @@ class MemorySink:
 
     def _version(self, key: Key) -> int:
         rows = self.entities.get(key)
-        return max(rows[key[0]][0]["version"] if rows else -1, self.fence.get(key, -1))
+        return max(self._stored(rows, key) if rows else -1, self.fence.get(key, -1))
+
+    def _stored(self, rows: dict[str, list[Row]], key: Key) -> int:
+        table = next(each for each in self._rows.roots if each.name == key[0])
+        return int(rows[table.name][0][table.version])
 
     def _put_rows(self, entry: Entry) -> None:
         if entry.record.version > self._version(entry.key):
@@ -145,7 +149,7 @@ class MemorySink:
         if self._version(entry.key) < entry.record.version and self._referring(entry.key):
             return False
         rows = self.entities.get(entry.key)
-        if rows and rows[entry.table.name][0]["version"] < entry.record.version:
+        if rows and self._stored(rows, entry.key) < entry.record.version:
             del self.entities[entry.key]
         self.fence[entry.key] = max(entry.record.version, self.fence.get(entry.key, -1))
         self._close(entry)

@@ -12,7 +12,7 @@ import psycopg
 from schemas.declarations import RelationalBinding
 from sink_writers.changes import Changes, Row
 from sink_writers.dialects.postgresql import Postgresql, explain, is_data_error, is_fenced
-from sink_writers.dialects.postgresql_apply import apply_function, quote, stage
+from sink_writers.dialects.postgresql_apply import apply_function, brought, quote, stage
 from sink_writers.position import claim
 from sink_writers.sink import Fenced, Move, Place, Position, Refused
 from sink_writers.tables import TargetTable
@@ -100,8 +100,8 @@ class PostgresqlDatabase(Postgresql):
             table = self._tables[name]
             stored, definition = stage(table)
             cursor.execute(definition)
-            columns = [(each.name, each.kind == "json") for each in table.columns]
-            names = ", ".join(quote(each.name) for each in table.columns)
+            columns = [(each.name, each.kind == "json") for each in brought(table)]
+            names = ", ".join(quote(each) for each, _ in columns)
             cursor.execute(f"delete from {stored}")  # an earlier write of the same transaction
             with cursor.copy(f"copy {stored} ({names}) from stdin") as copy:
                 for row in rows:
@@ -145,6 +145,10 @@ class PostgresqlDatabase(Postgresql):
     def bytewise(self, column: str) -> str:
         """Compare in the C collation."""
         return f'{column} collate "C"'
+
+    def foreign(self, column: str) -> str:
+        """Another collation than the default one decides by itself."""
+        return column
 
     def days_ago(self, days: int) -> str:
         """Give the expression."""

@@ -9,7 +9,7 @@ transaction with savepoints, and keeps what can't be applied in `tongbu_set_asid
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
@@ -19,13 +19,14 @@ from schemas.codec import Decoder
 from schemas.declarations import RelationalBinding
 from schemas.errors import TongbuError
 from sink_writers import fills
+from sink_writers.binding_tables import cycle
 from sink_writers.changes import Changes, Entry, Rows, divide, merge, orphans, runs
 from sink_writers.letters import Letters
 from sink_writers.messages import Message, Record
 from sink_writers.mirrors import MirrorDialect, Mirrors
 from sink_writers.sink import Move, Place, Position, Refused
 from sink_writers.sql import inside
-from sink_writers.tables import VERSION, TargetTable, cycle
+from sink_writers.tables import TargetTable
 
 #: Fences outlive every record that the transactions topic (7 days) can still bring.
 _FENCE_DAYS = 8
@@ -54,6 +55,9 @@ class Database(Protocol):
     def table(self, name: str) -> str:
         """Give the full, quoted name of a table."""
 
+    def column(self, name: str) -> str:
+        """Give the quoted name of a column."""
+
     def learn(self, tables: list[TargetTable]) -> None:
         """Learn the tables that `write` will be asked for."""
 
@@ -81,6 +85,9 @@ class Database(Protocol):
 
     def bytewise(self, column: str) -> str:
         """Give the expression by which a text column compares as UTF-8 bytes."""
+
+    def foreign(self, column: str) -> str:
+        """Give the expression by which a text column of ours compares with a key of any table."""
 
     def days_ago(self, days: int) -> str:
         """Give the expression for a moment in the past."""
@@ -258,8 +265,11 @@ class RelationalSink:
             self._letters.close(cursor, place, entries)
 
     def _without_orphans(self, cursor: Any, place: Place, entries: Sequence[Entry]) -> list[Entry]:
+        keys = {table.name: table.id for table in self._rows.roots}
+
         def there(table: str, ids: list[str]) -> set[str]:
-            query = f"select id from {self._database.table(table)} where id in "
+            key = self._database.column(keys[table])
+            query = f"select {key} from {self._database.table(table)} where {key} in "
             return {row[0] for row in inside(cursor, query, ids)}
 
         lost = orphans(entries, self._rows.tables, there)
@@ -278,13 +288,26 @@ class RelationalSink:
         """Take the unique values of rows that will be overwritten or deleted out of the others' way."""
         for table in self._rows.roots:
             columns = self._database.unique_columns(cursor, table)
-            rows = [*changes.puts.get(table.name, ()), *changes.removals.get(table.name, ())]
+            rows = [(row[table.id], row[table.version]) for row in changes.puts.get(table.name, ())]
+            rows += [(row["id"], row["version"]) for row in changes.removals.get(table.name, ())]
             if columns and rows:
                 nothing = ", ".join(f"{column} = null" for column in columns)
+                older, takes = self._older(table)
                 cursor.executemany(
-                    f"update {self._database.table(table.name)} set {nothing} where id = %s and {VERSION} < %s",
-                    [(row["id"], row[VERSION]) for row in rows],
+                    f"update {self._database.table(table.name)} set {nothing} "
+                    f"where {self._database.column(table.id)} = %s and {older}",
+                    [(id_, *takes(id_, version)) for id_, version in rows],
                 )
+
+    def _older(self, table: TargetTable) -> tuple[str, Callable[[str, int], tuple[Any, ...]]]:
+        """Give the condition that a row is older than a version, and what it takes of id and version."""
+        if table.keeps_version:
+            return f"{self._database.column(table.version)} < %s", lambda _, version: (version,)
+        fence = self._database.table("tongbu_fence")
+        return (
+            f"not exists (select 1 from {fence} where table_name = %s and record_key = %s and version >= %s)",
+            lambda id_, version: (table.name, id_, version),
+        )
 
     def _left_over(self, cursor: Any, message: Message) -> list[Entry]:
         """Give deletes for the rows that a chunk of this binding's fill should have brought and did not."""
@@ -301,7 +324,17 @@ class RelationalSink:
         ]
 
     def _sweep(self, cursor: Any) -> None:
-        cursor.execute(
-            f"delete from {self._database.table('tongbu_fence')} "
-            f"where fenced_at < {self._database.days_ago(_FENCE_DAYS)}"
-        )
+        """Forget old fences; but those of rows that are there, where the row itself has no version."""
+        fence = self._database.table("tongbu_fence")
+        old = f"fenced_at < {self._database.days_ago(_FENCE_DAYS)}"
+        beside = [each for each in self._rows.roots if not each.keeps_version]
+        names = [each.name for each in beside]
+        others = f" and table_name not in ({', '.join(['%s'] * len(names))})" if names else ""
+        cursor.execute(f"delete from {fence} where {old}{others}", names)
+        for table in beside:
+            key = self._database.foreign(f"{fence}.record_key")
+            cursor.execute(
+                f"delete from {fence} where {old} and table_name = %s and not exists (select 1 from "
+                f"{self._database.table(table.name)} t where t.{self._database.column(table.id)} = {key})",
+                [table.name],
+            )

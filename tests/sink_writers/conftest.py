@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pymysql
 import pytest
 
@@ -18,7 +19,7 @@ from schemas.catalog import Catalog, RecordSchema
 from schemas.codec import Decoder, encode
 from schemas.declarations import RelationalBinding
 from sink_writers import fills, targets
-from sink_writers.messages import Chunk, Message, Record
+from sink_writers.messages import Chunk, Message, Raw, Record
 from sink_writers.parts import Parts
 from sink_writers.sink import Place, Position, Sink
 from sink_writers.sinks import make_sink, postgresql
@@ -103,6 +104,10 @@ ENTITIES = {
 SCHEMA_IDS = {schema.topic: number for number, schema in enumerate(ENTITIES.values(), start=1)}
 
 
+#: When a message's row was captured, received and produced, in microseconds.
+CLOCK = {"captured": 1, "received": 2, "produced": 3}
+
+
 class World:
     """Makes records and messages as the processor would."""
 
@@ -161,6 +166,26 @@ class World:
         version = records[0].version if records else 0
         return Message(source, version, kind, f"tx{version}", None, records)
 
+    def raw(
+        self, offset: int, lane_offset: int, *, records: Iterable[Record] = (), **values: Any
+    ) -> Raw:
+        """A Kafka record of the transactions topic: one message, or a part of one."""
+        value = {
+            "source": "erp",
+            "lane_offset": lane_offset,
+            "part": 1,
+            "parts": 1,
+            "kind": "transaction",
+            "transaction": str(lane_offset),
+            "committed_at": None,
+            "only_bindings": [],
+            "fill": None,
+            "withheld": [],
+            "records": [asdict(each) for each in records],
+        } | values
+        encoded = encode(99, self.transaction_schema.parsed, value)
+        return Raw(0, offset, encoded, {"stage-clock": orjson.dumps(CLOCK)})
+
     def giant(self, *parts: list[Record]) -> Message:
         """A message in several parts, as the assembler makes it."""
         version = parts[0][0].version
@@ -208,33 +233,66 @@ def world() -> World:
     return World()
 
 
+#: Entity -> names of columns in tables as a customer may have them: other keys, two without a place for the version.
+THEIRS: dict[str, dict[str, str | None]] = {
+    "sales_order": {"id": "nr", "version": None, "code": "order code"},
+    "customer": {"id": "customer_no", "version": None},
+    "org_unit": {"id": "unit_no", "version": "revision"},
+    "receivable": {"id": "nr", "version": "revision"},
+}
+THEIR_LINES = {"sales_order_id": "order_nr", "line_no": "position"}
+
+
 def binding(kind: str, name: str, **options: Any) -> RelationalBinding:
-    """A binding of both entities; `prefix` sets its tables apart in a shared database."""
+    """A binding of all entities; `prefix` sets its tables apart in a shared database, `theirs` names columns otherwise."""
+    spec = _binding_spec(kind, name, options)
+    return RelationalBinding.model_validate(spec)
+
+
+def _binding_spec(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    theirs = options.pop("theirs", False)
+    spec = _plain_spec(kind, name, options)
+    if theirs:
+        for entity, wanted in spec["entities"].items():
+            wanted["columns"] = THEIRS[entity]
+        spec["entities"]["sales_order"]["children"]["lines"]["columns"] = THEIR_LINES
+    return spec
+
+
+def _plain_spec(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
     prefix, more = options.pop("prefix", ""), {}
     if options.pop("with_receivables", False):
         reference = {"sales_order_id": "sales_order"}
         more["receivable"] = {"table": f"{prefix}receivable", "references": reference}
-    return RelationalBinding.model_validate(
-        {
-            "binding": name,
-            "kind": kind,
-            "sources": ["erp"],
-            "entities": {
-                "sales_order": {
-                    "table": f"{prefix}sales_order",
-                    "references": {"customer_id": "customer"},
-                    "children": {"lines": {"table": f"{prefix}sales_order_line", "key": "line_no"}},
-                },
-                "customer": {"table": f"{prefix}customer"},
-                **more,
-                "org_unit": {
-                    "table": f"{prefix}org_unit",
-                    "references": {"parent_id": "org_unit"},
-                },
+    return {
+        "binding": name,
+        "kind": kind,
+        "sources": ["erp"],
+        "entities": {
+            "sales_order": {
+                "table": f"{prefix}sales_order",
+                "references": {"customer_id": "customer"},
+                "children": {"lines": {"table": f"{prefix}sales_order_line", "key": "line_no"}},
             },
-            **options,
-        }
-    )
+            "customer": {"table": f"{prefix}customer"},
+            **more,
+            "org_unit": {
+                "table": f"{prefix}org_unit",
+                "references": {"parent_id": "org_unit"},
+            },
+        },
+        **options,
+    }
+
+
+def plain(binding: RelationalBinding, table: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a table with its columns called as if the binding named none."""
+    names: dict[str, str | None] = {}
+    for entity in binding.entities.values():
+        children = {each.table: each.columns for each in entity.children.values()}
+        names |= entity.columns if entity.table == table else children.get(table, {})
+    back = {theirs: ours for ours, theirs in names.items()}
+    return {back.get(name, name): value for name, value in row.items()}
 
 
 @dataclass
@@ -245,6 +303,7 @@ class Target:
     place: Place
     poison: str
     prefix: str = ""
+    spec: RelationalBinding = None  # type: ignore[assignment]
     sinks: list[Sink] = field(default_factory=list)
 
     def sink(self) -> Sink:
@@ -284,11 +343,10 @@ class Target:
 class MemoryTarget(Target):
     def sink(self) -> Sink:
         if not self.sinks:
-            spec = binding("postgresql", self.place.binding, dsn="", schema="x")
+            from sink_writers.binding_tables import tables
             from sink_writers.dialects.postgresql import sql_type
-            from sink_writers.tables import tables
 
-            found = tables(spec, self.world.catalog, sql_type)
+            found = tables(self.spec, self.world.catalog, sql_type)
             self.sinks.append(
                 MemorySink(found, self.world.decoder, lambda row: row.get("name") == self.poison)
             )
@@ -296,7 +354,15 @@ class MemoryTarget(Target):
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         rows = self.sink().tables[table]  # type: ignore[attr-defined]
-        return [rows[key] for key in sorted(rows)]
+        beside = "tongbu version"
+        return [
+            plain(
+                self.spec,
+                table,
+                {name.replace(beside, "version"): rows[key][name] for name in rows[key]},
+            )
+            for key in sorted(rows)
+        ]
 
     def set_aside(self) -> dict[str, int]:
         letters = self.sink().set_aside  # type: ignore[attr-defined]
@@ -312,14 +378,25 @@ class MemoryTarget(Target):
 
 @dataclass
 class DatabaseTarget(Target):
-    spec: RelationalBinding = None  # type: ignore[assignment]
-
     def sink(self) -> Sink:
         self.sinks.append(make_sink(self.spec, self.world.catalog, self.world.decoder))
         return self.sinks[-1]
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        return list(targets.read_rows(self.spec, self.world.catalog, self.prefix + table))
+        name = self.prefix + table
+        rows = [
+            plain(self.spec, name, row)
+            for row in targets.read_rows(self.spec, self.world.catalog, name)
+        ]
+        entity = self.spec.entities.get(table)
+        if entity and "version" in entity.columns and entity.columns["version"] is None:
+            fences = dict(
+                self.query(
+                    f"select record_key, version from {self.own('tongbu_fence')} where table_name = '{name}'"
+                )
+            )
+            rows = [row | {"version": fences[row["id"]]} for row in rows]
+        return rows
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with (
@@ -364,7 +441,8 @@ def make_target(kind: str, world: World, environment: dict[str, str], **options:
     name = f"t{uuid.uuid4().hex[:8]}"
     place = Place(name, "canonical.transactions.v1", "topic-a", 0)
     if kind == "memory":
-        return MemoryTarget(world, place, "poison")
+        spec = binding("postgresql", name, dsn="", schema="x", **options)
+        return MemoryTarget(world, place, "poison", spec=spec)
     if kind == "postgresql":
         spec = binding(kind, name, dsn=environment["WAREHOUSE_DSN"], schema=name, **options)
         target: Target = DatabaseTarget(world, place, "a\0b", spec=spec)
@@ -395,15 +473,24 @@ def environment_of(kind: str, request: pytest.FixtureRequest) -> dict[str, str]:
     return found
 
 
-@pytest.fixture(params=[*KINDS, pytest.param("postgresql-copy", marks=INTEGRATION)])
+VARIANTS = ["postgresql-copy", *(f"{kind}-theirs" for kind in DATABASES)]
+
+
+@pytest.fixture(
+    params=[*KINDS, "memory-theirs", *(pytest.param(each, marks=INTEGRATION) for each in VARIANTS)]
+)
 def target(
     request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Target]:
-    """A fresh target of every relational kind; PostgreSQL also with COPY, which else only large batches see."""
-    kind, _, copies = request.param.partition("-")
-    if copies:
-        monkeypatch.setattr(postgresql, "COPY_ROWS", 1)
-    made = make_target(kind, world, environment_of(kind, request))
+    """
+    A fresh target of every relational kind, and with tables in which id and version are called or stand elsewhere.
+
+    PostgreSQL also with COPY, which else only large batches see.
+    """
+    kind, _, variant = request.param.partition("-")
+    if variant == "copy" or request.param == "postgresql-theirs":
+        monkeypatch.setattr(postgresql, "COPY_ROWS", 1 if variant == "copy" else 2)
+    made = make_target(kind, world, environment_of(kind, request), theirs=variant == "theirs")
     yield made
     made.close()
 

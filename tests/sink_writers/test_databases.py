@@ -13,8 +13,8 @@ import pytest
 from schemas.errors import TongbuError
 from sink_writers import targets
 from sink_writers.changes import Changes
+from sink_writers.dialects.mariadb_apply import _parents_first
 from sink_writers.sink import Fenced, Move, Position, TryLater
-from sink_writers.sinks.mariadb import _parents_first
 from tongbu.deploy.captured import mysql_arguments
 
 from .conftest import environment_of
@@ -126,7 +126,7 @@ def test_foreign_keys_are_planned_once(database, world):
 def test_parents_come_first_where_rows_are_checked_one_by_one():
     rows = [{"id": id_, "up": up} for id_, up in (("c", "b"), ("a", "x"), ("b", "a"), ("d", None))]
 
-    assert [row["id"] for row in _parents_first(rows, "up")] == ["a", "b", "c", "d"]
+    assert [row["id"] for row in _parents_first(rows, "id", "up")] == ["a", "b", "c", "d"]
 
 
 def stand_still(sink, place, at, meanwhile):

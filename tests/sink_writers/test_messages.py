@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from schemas.codec import encode
 from schemas.errors import TongbuError
 from sink_writers.messages import Assembler, Raw, net_effect
+
+from .conftest import CLOCK
 
 
 @pytest.fixture
@@ -16,34 +17,7 @@ def raw(world):
     """Make a Kafka record of the transactions topic."""
 
     def make(offset: int, lane_offset: int, part: int = 1, parts: int = 1, records=()) -> Raw:
-        value = {
-            "source": "erp",
-            "lane_offset": lane_offset,
-            "part": part,
-            "parts": parts,
-            "kind": "transaction",
-            "transaction": "45605",
-            "committed_at": None,
-            "only_bindings": [],
-            "fill": None,
-            "withheld": [],
-            "records": [
-                {
-                    "topic": each.topic,
-                    "key": each.key,
-                    "operation": each.operation,
-                    "version": each.version,
-                    "value": each.value,
-                }
-                for each in records
-            ],
-        }
-        return Raw(
-            0,
-            offset,
-            encode(99, world.transaction_schema.parsed, value),
-            {"stage-clock": b'{"captured": 5}'},
-        )
+        return world.raw(offset, lane_offset, part=part, parts=parts, records=records)
 
     return make
 
@@ -58,7 +32,7 @@ def test_parts_make_one_message_and_reading_would_begin_at_the_first(world, raw)
     assert message.is_giant
     assert tuple(message.records) == (first, second)
     assert [len(each.records) for each in message.slices()] == [1, 1]
-    assert message.clock == {"captured": 5}
+    assert message.clock == CLOCK
     assert (assembler.next_offset, assembler.lane_offset) == (5, 7)
 
 

@@ -33,6 +33,7 @@ from sink_writers.mirror_types import target_type
         ("postgresql", "mysql", "timestamp(3) with time zone", "datetime(6)"),
         ("postgresql", "mysql", "time(3) without time zone", "time(3)"),
         ("postgresql", "mysql", "integer[]", "longtext"),
+        ("mariadb", "mariadb", "enum", "text"),
     ],
 )
 def test_a_type_has_one_that_holds_all_its_values(database, kind, of, to):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sink_writers.binding_tables import tables
 from sink_writers.dialects.postgresql import sql_type
 from sink_writers.messages import Message
 from sink_writers.sink import Place, Position
 from sink_writers.sinks.memory import MemorySink
-from sink_writers.tables import tables
 
 PLACE = Place("b", "t", "id", 0)
 

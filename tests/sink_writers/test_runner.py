@@ -7,15 +7,15 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from schemas.codec import Decoder, encode
+from schemas.codec import Decoder
 from schemas.errors import ServiceUnavailable, TongbuError
+from sink_writers.binding_tables import tables
 from sink_writers.dialects.postgresql import sql_type
 from sink_writers.messages import Raw
 from sink_writers.runner import Runner
 from sink_writers.sink import Place, TryLater
 from sink_writers.sinks.memory import MemorySink
 from sink_writers.stage_log import StageLog
-from sink_writers.tables import tables
 
 
 class ListLog:
@@ -72,31 +72,16 @@ class Scene:
         self.decoder: Decoder = world.decoder
 
     def put(self, *records, source="erp", kind="transaction", only=()) -> None:
-        value = {
-            "source": source,
-            "lane_offset": records[0].version,
-            "part": 1,
-            "parts": 1,
-            "kind": kind,
-            "transaction": str(records[0].version),
-            "committed_at": None,
-            "only_bindings": list(only),
-            "fill": None,
-            "withheld": [],
-            "records": [
-                {
-                    "topic": each.topic,
-                    "key": each.key,
-                    "operation": each.operation,
-                    "version": each.version,
-                    "value": each.value,
-                }
-                for each in records
-            ],
-        }
-        clock = orjson.dumps({"captured": 1, "received": 2, "produced": 3})
-        encoded = encode(99, self.world.transaction_schema.parsed, value)
-        self.raws.append(Raw(0, len(self.raws), encoded, {"stage-clock": clock}))
+        self.raws.append(
+            self.world.raw(
+                len(self.raws),
+                records[0].version,
+                records=records,
+                source=source,
+                kind=kind,
+                only_bindings=list(only),
+            )
+        )
 
     def run(self) -> ListLog:
         log = ListLog(self.raws)

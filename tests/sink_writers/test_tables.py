@@ -7,8 +7,9 @@ import pytest
 from schemas.catalog import Catalog
 from schemas.declarations import RelationalBinding
 from schemas.errors import TongbuError
+from sink_writers.binding_tables import tables
 from sink_writers.dialects import mariadb, postgresql
-from sink_writers.tables import tables
+from sink_writers.tables import Unfit
 
 
 def make(world, sql_type=postgresql.sql_type, **entity):
@@ -109,3 +110,42 @@ def test_every_shipped_binding_fits_the_shipped_schemas(monkeypatch):
         for table in targets.tables(load(file.stem), catalog)
     }
     assert {"sales_order", "sales_order_line", "customer"} <= names
+
+
+@pytest.mark.parametrize(
+    ("entity", "said", "path"),
+    [
+        ({"columns": {"code": None}}, "only of `version`", ("columns", "code")),
+        ({"columns": {"kode": "x"}}, "no column kode", ("columns", "kode")),
+        ({"columns": {"code": "status"}}, "2 columns that are called status", ("columns",)),
+        ({"columns": {"id": "code"}}, "2 columns that are called code", ("columns",)),
+        (
+            {"references": {"customer_id": "customer"}},
+            "does not have",
+            ("references", "customer_id"),
+        ),
+        (
+            {"children": {"lines": {"table": "l", "key": "no"}}},
+            "no field lines.no",
+            ("children", "lines", "key"),
+        ),
+    ],
+)
+def test_what_can_not_be_is_refused_with_its_place_in_the_file(world, entity, said, path):
+    with pytest.raises(Unfit, match=said) as refused:
+        make(world, **entity)
+
+    assert refused.value.path == ("entities", "sales_order", *path)
+
+
+def test_id_and_version_may_be_called_otherwise_or_the_version_stand_elsewhere(world):
+    lines = {"table": "line", "key": "line_no", "columns": {"sales_order_id": "nr"}}
+    root, child = make(
+        world, columns={"id": "order_nr", "version": "rev"}, children={"lines": lines}
+    )
+    assert (root.key, root.columns[0].name, root.version) == (("order_nr",), "order_nr", "rev")
+    assert (child.key, child.parent_id) == (("nr", "line_no"), "order_nr")
+
+    (root,) = make(world, columns={"version": None})
+    assert "version" not in {column.name for column in root.columns}
+    assert not root.keeps_version

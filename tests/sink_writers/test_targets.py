@@ -68,6 +68,78 @@ def test_a_table_of_somebody_else_is_used_with_its_own_names(database, world):
     ]
 
 
+def test_a_table_with_a_key_of_its_own_and_no_place_for_the_version_is_used(database, world):
+    """The id stands in a column beside its own key, and the version in tongbu_fence; its rows are taken over."""
+    for each in ("sales_order_line", "sales_order", "customer"):
+        drop(database, each)
+    table, is_pg = database.own(database.prefix + "customer"), database.spec.kind == "postgresql"
+    own_key = "bigint generated always as identity" if is_pg else "bigint auto_increment"
+    collate = "" if is_pg else "collate utf8mb4_bin"
+    database.query(
+        f"create table {table} (nr {own_key} primary key, customer_no varchar(40) {collate} unique, "
+        "full_name varchar(60), own_note varchar(20))"
+    )
+    database.query(
+        f"insert into {table} (customer_no, full_name, own_note) values ('c1', 'x', 'kept')"
+    )
+    chosen = database.spec.entities["customer"].model_copy(
+        update={
+            "columns": {"id": "customer_no", "version": None, "name": "full_name"},
+            "fields": ["name"],
+        }
+    )
+    database.spec = database.spec.model_copy(update={"entities": {"customer": chosen}})
+    targets.apply(database.spec, targets.plan(database.spec, world.catalog))
+    assert targets.plan(database.spec, world.catalog) == []
+
+    database.apply(
+        world.message(world.customer("c1", 5, name="张三"), world.customer("c2", 5, name="b"))
+    )
+    database.apply(
+        world.message(world.customer("c1", 4, name="late"), world.customer("c2", 6, "delete"))
+    )
+    database.apply(world.message(world.customer("c2", 5, name="back")))
+    rows = f"select customer_no, full_name, own_note from {table}"
+    assert database.query(rows) == [("c1", "张三", "kept")]
+
+    database.query(
+        f"update {database.own('tongbu_fence')} set fenced_at = '2020-01-01' where table_name = '{database.prefix}customer'"
+    )
+    sink = database.sinks[0]
+    sink._swept = float("-inf")
+    database.tend()
+    database.apply(world.message(world.customer("c1", 3, name="late")))
+    assert database.query(rows) == [("c1", "张三", "kept")], (
+        "a row's version outlives the sweep of fences"
+    )
+
+
+def test_a_key_that_takes_different_ids_for_the_same_is_refused(database, world):
+    for each in ("sales_order_line", "sales_order"):
+        drop(database, each)
+    table = database.own(database.prefix + "customer")
+    if database.spec.kind == "postgresql":
+        schema = database.spec.schema_
+        database.query(
+            f"create collation {schema}.loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+        database.query(f"alter table {table} alter column id type text collate {schema}.loose")
+    else:
+        database.query(f"alter table {table} modify id varchar(255) collate utf8mb4_general_ci")
+
+    with pytest.raises(
+        TongbuError, match=r"customer.id takes different ids for the same"
+    ) as refused:
+        targets.plan(database.spec, world.catalog)
+    database.query(refused.value.remedy.removeprefix("Run: "))
+    targets.plan(
+        database.spec.model_copy(
+            update={"entities": {"customer": database.spec.entities["customer"]}}
+        ),
+        world.catalog,
+    )
+
+
 @pytest.mark.parametrize(
     ("statement", "said"),
     [

@@ -7,6 +7,7 @@ from functools import partial
 
 from schemas.declarations import Binding, RelationalBinding
 from sink_writers import targets
+from sink_writers.tables import Unfit
 from tongbu.deploy import fills
 from tongbu.deploy.deployment import Change, Deployment
 
@@ -15,7 +16,10 @@ def plan(deployment: Deployment) -> Iterator[Change]:
     """Give the statements that the targets still need; raise TongbuError for a change that is not additive."""
     for declared in deployment.bindings:
         binding = declared.value
-        statements = targets.plan(binding, deployment.catalog)
+        try:
+            statements = targets.plan(binding, deployment.catalog)
+        except Unfit as error:
+            raise declared.error(error.path, error.message, error.remedy) from None
         if statements:
             perform = partial(_perform, deployment, binding, statements)
             yield Change(
