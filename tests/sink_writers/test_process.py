@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import closing
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -29,12 +28,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 BINDING = """
 binding: {name}
-kind: postgresql
-dsn: ${{WAREHOUSE_DSN}}
+kind: {kind}
+dsn: ${{{dsn}}}
 schema: {name}
 sources: [erp]
 entities:
-  sales_order: {{children: {{lines: {{table: sales_order_line, key: line_no}}}}}}
+  sales_order: {{table: {name}_order, children: {{lines: {{table: {name}_line, key: line_no}}}}}}
 reads: {reads}
 """
 #: A sink writer as the command line runs it: what a person must act on is one message.
@@ -77,7 +76,13 @@ def blank(kind: Any, named: dict[str, Any]) -> Any:
 class Pipeline:
     """A transactions topic and a target of its own; the test is the processor."""
 
-    def __init__(self, stack: dict[str, str], folder, reads: str = "transactions") -> None:
+    def __init__(
+        self,
+        stack: dict[str, str],
+        folder,
+        reads: str = "transactions",
+        kind: str = "postgresql",
+    ) -> None:
         self.name = f"p{uuid.uuid4().hex[:8]}"
         self.folder = folder
         self.namespace = f"test.{self.name}."
@@ -87,7 +92,10 @@ class Pipeline:
         self.environment = (
             os.environ | stack | {"TONGBU_NAMESPACE": self.namespace, "TONGBU_DATA": str(folder)}
         )
-        (folder / f"{self.name}.yaml").write_text(BINDING.format(name=self.name, reads=reads))
+        dsn = {"postgresql": "WAREHOUSE_DSN", "mariadb": "OA_HUB_DSN"}[kind]
+        (folder / f"{self.name}.yaml").write_text(
+            BINDING.format(name=self.name, reads=reads, kind=kind, dsn=dsn)
+        )
         self.binding = load(self.name, folder)
         self.catalog = Catalog.load()
         self.admin = AdminClient({"bootstrap.servers": stack["KAFKA_BOOTSTRAP"]})
@@ -161,9 +169,9 @@ class Pipeline:
         """Order -> its code and the product names of its lines."""
         # Lines first: the two reads are two transactions, and an order may arrive between them.
         lines: dict[str, list[str]] = {}
-        for row in targets.read_rows(self.binding, self.catalog, "sales_order_line"):
+        for row in targets.read_rows(self.binding, self.catalog, f"{self.name}_line"):
             lines.setdefault(row["sales_order_id"], []).append(row["product_name"])
-        orders = targets.read_rows(self.binding, self.catalog, "sales_order")
+        orders = targets.read_rows(self.binding, self.catalog, f"{self.name}_order")
         return {row["id"]: (row["code"], lines.get(row["id"], [])) for row in orders}
 
     def close(self) -> None:
@@ -172,8 +180,11 @@ class Pipeline:
                 process.kill()
             process.communicate()
         self.admin.delete_topics([self.topic])[self.topic].result()
-        with closing(targets.dialect(self.binding).connect()) as connection:
-            connection.execute(f'drop schema if exists "{self.name}" cascade')
+        with targets.opened(self.binding) as (_, cursor):
+            if self.binding.kind == "postgresql":
+                cursor.execute(f'drop schema if exists "{self.name}" cascade')
+            else:
+                cursor.execute(f"drop table if exists {self.name}_line, {self.name}_order")
 
 
 @pytest.fixture
@@ -181,6 +192,16 @@ def pipeline(stack, tmp_path, monkeypatch):
     for name in ("WAREHOUSE_DSN", "HUB_DSN", "OA_HUB_DSN"):
         monkeypatch.setenv(name, stack[name])
     made = Pipeline(stack, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def either(request, stack, tmp_path, monkeypatch):
+    """The same for a target of each family."""
+    for name in ("WAREHOUSE_DSN", "HUB_DSN", "OA_HUB_DSN"):
+        monkeypatch.setenv(name, stack[name])
+    made = Pipeline(stack, tmp_path, kind=request.param)
     yield made
     made.close()
 
@@ -210,21 +231,21 @@ def expected(total: int) -> dict[str, tuple[str, list[str]]]:
     }
 
 
-def test_killed_in_mid_load_it_goes_on_without_loss_or_repeat(pipeline):
-    pipeline.make_topic()
-    pipeline.make_tables()
-    process = pipeline.start()
+def test_killed_in_mid_load_it_goes_on_without_loss_or_repeat(either):
+    either.make_topic()
+    either.make_tables()
+    process = either.start()
     total = 1500
     for version in range(1, total + 1):
-        pipeline.produce(version)
+        either.produce(version)
         time.sleep(0.002)
         if version in (400, 900):
-            wait_for(lambda: len(pipeline.state()) > 0)
+            wait_for(lambda: len(either.state()) > 0)
             process.send_signal(signal.SIGKILL)
-            process = pipeline.start()
-    assert pipeline.producer.flush(10) == 0
+            process = either.start()
+    assert either.producer.flush(10) == 0
 
-    wait_for(lambda: pipeline.state() == expected(total))
+    wait_for(lambda: either.state() == expected(total))
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=15)
     assert process.returncode == 0, output.decode()
@@ -258,26 +279,26 @@ def test_it_waits_by_name_for_topic_and_tables(pipeline):
     assert "Traceback" not in said + output.decode()
 
 
-def test_an_owner_that_stands_still_past_its_session_moves_no_row_back(pipeline):
-    pipeline.make_topic()
-    pipeline.make_tables()
-    first = pipeline.start()
+def test_an_owner_that_stands_still_past_its_session_moves_no_row_back(either):
+    either.make_topic()
+    either.make_tables()
+    first = either.start()
     for version in range(1, 401):
-        pipeline.produce(version)
-    pipeline.producer.flush(10)
-    wait_for(lambda: len(pipeline.state()) > 0)
+        either.produce(version)
+    either.producer.flush(10)
+    wait_for(lambda: len(either.state()) > 0)
     first.send_signal(signal.SIGSTOP)
-    second = pipeline.start()
+    second = either.start()
     for version in range(401, 801):
-        pipeline.produce(version)
-    pipeline.producer.flush(10)
-    wait_for(lambda: pipeline.state() == expected(800), 60)
+        either.produce(version)
+    either.producer.flush(10)
+    wait_for(lambda: either.state() == expected(800), 60)
     first.send_signal(signal.SIGCONT)
     for version in range(801, 1201):
-        pipeline.produce(version)
+        either.produce(version)
         time.sleep(0.002)
-    pipeline.producer.flush(10)
-    wait_for(lambda: pipeline.state() == expected(1200), 60)
+    either.producer.flush(10)
+    wait_for(lambda: either.state() == expected(1200), 60)
 
     for process in (first, second):
         process.send_signal(signal.SIGTERM)
