@@ -1,5 +1,6 @@
 """
-Reconciliation: every mapped row of the sources against every relational target, through the same mapping.
+Reconciliation: every mapped row of the sources against every relational target, through the same mapping, and every
+mirrored table against its source as it is.
 
 It reads the sources as they are now, so it is meant for a quiet moment: what is still on its way is told as a
 difference. Ids with an open dead letter, rows that can't be mapped, and
@@ -24,7 +25,7 @@ from sink_writers import bindings, targets
 from sink_writers.changes import Rows, merge
 from sink_writers.messages import Record
 from streams.in_force import InForce, compile_in_force
-from tongbu import source_rows
+from tongbu import mirrored, source_rows
 from tongbu.dead_letters import open_letters
 from tongbu.deploy import captured, lanes
 from tongbu.deploy.deployment import Deployment
@@ -101,6 +102,7 @@ def reconcile(
             _fill(source, environment[f"{name.upper()}_DSN"], steps)
             sources.append(source)
         _Comparison(sources, report, steps).run(relational_bindings(), Catalog.load())
+    mirrored.compare(Deployment(dict(environment)), relational_bindings(), report, steps)
     return report
 
 

@@ -16,7 +16,10 @@ from type_table import DECODED
 from types_on_servers import columns, fill, live_table
 
 from schemas.captured import Table
+from sink_writers import targets
 from streams.stages.mirror import text_of
+from tongbu.mirror_parity import compare, source_side, target_side
+from tongbu.parity import Parity
 
 #: The other family that a source's types are mirrored into, too.
 ACROSS = {"postgresql": "mariadb", "mariadb": "postgresql", "mysql": "postgresql"}
@@ -82,6 +85,48 @@ def test_every_type_of_the_matrix_is_exact_at_a_mirror_of_the_other_family(
     assert source.keys() == mirror.keys()
     assert differing(source, mirror, plain) == {}
     assert len(source) > len(table.columns)
+
+
+@pytest.mark.parametrize("where", ["same", "other"])
+def test_a_mirror_is_reconciled_with_its_source_value_by_value(
+    captured: Captured, where: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    target: Target = request.getfixturevalue(where)
+    name, since = f"reconciled_{where}_{captured.database}", captured.end
+    make_across(captured, name)
+    table = live_table(captured, name)
+    mirrored = Mirrored(tmp_path, captured, [table], target)
+    mirrored.run(captured.until_now(since))
+    mirrored.close()
+    (there,) = targets.mirrored(target.binding).values()
+
+    def compared(apart: set[Any] | None = None) -> tuple[Parity, list[str]]:
+        parity = Parity()
+        source = source_side(captured.database, table.qualified, captured.dsn)
+        mirror = target_side(target.kind, there.name, targets.dialect(target.binding))
+        late = compare(there, source, mirror, apart or set(), parity)
+        return parity, late
+
+    equal, late = compared()
+    assert (equal.first, equal.rows > 1) == ([], True)
+    assert (late == []) == (where == "same")
+    number = next(
+        each.name
+        for each in there.columns
+        if each.source.startswith(("smallint", "tinyint")) and each.name not in late
+    )
+    full = target.table(there.name)
+    column = f'"{number}"' if target.kind == "postgresql" else f"`{number}`"
+    target.run(f"update {full} set {column} = 7 where id = 0")
+    target.run(f"delete from {full} where id = 1")
+    captured.run(f"DELETE FROM {SCHEMA}.{name} WHERE id = 2")
+    found, _ = compared()
+    assert [(each.key, each.what, each.columns) for each in found.first] == [
+        (("0",), "differs", (number,)),
+        (("1",), "missing", ()),
+        (("2",), "extra", ()),
+    ]
+    assert compared({("0",), ("1",), ("2",)})[0].mismatches == 0
 
 
 def make_across(captured: Captured, name: str) -> None:
