@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -43,22 +44,28 @@ def compare(
     instance_name: str, rounds: int, rows: int, console: Console, *, keep: bool
 ) -> dict[str, Any]:
     """Measure both; give rows per second and CPU per row by part, medians of the rounds, and the ratio."""
-    instance = Instance.load(instance_name)
-    os.environ.update(instance.environment())
-    try:
-        with Progress(console) as progress:
-            lifecycle.up(instance, progress, with_pipeline=False)
-        stage = Stage(instance, console.print)
+    with staged(instance_name, console, keep=keep) as stage:
         found = [stage.round(rows) for _ in range(rounds + 1)][1:]
-    finally:
-        if not keep:
-            lifecycle.down(instance, purge=True)
     report = {
         side: {name: _median([each[side][name] for each in found]) for name in found[0][side]}
         for side in ("capture", "processor")
     }
     rates = {side: report[side]["rows_per_s"] for side in report}
     return {**report, "ratio": round(rates["processor"] / rates["capture"], 2)}
+
+
+@contextmanager
+def staged(instance_name: str, console: Console, *, keep: bool) -> Iterator[Stage]:
+    """Give a stage on an instance of its own, whose environment is this process's; `keep` leaves it up."""
+    instance = Instance.load(instance_name)
+    os.environ.update(instance.environment())
+    try:
+        with Progress(console) as progress:
+            lifecycle.up(instance, progress, with_pipeline=False)
+        yield Stage(instance, console.print)
+    finally:
+        if not keep:
+            lifecycle.down(instance, purge=True)
 
 
 def _position(cursor: Any, table: str, binding: Binding, partition: int) -> int:
@@ -116,20 +123,17 @@ class Stage:
         places = [start + int(orders.count * _RECORDS * share) for share in (FROM, TO)]
         first, last = (self._appended(place) for place in places)
         rate = orders.rows * (TO - FROM) / (last - first)
-        return self.found("capture", rate, spent, orders)
+        return self.found("capture", rate, spent, orders.rows)
 
     def process(self, orders: Orders) -> dict[str, Any]:
         """Have the processor read what was captured."""
         done = self._end(_OUTPUT, self._partition)
-        before = resources.cpu_seconds(self._folder)
         self._supervisor.start_process("processor")
         read = partial(self._end, _OUTPUT, self._partition)
-        (first, began), (last, ended) = drained(read, done, orders.count, time.monotonic)
+        found = self._drained("processor", read, done, orders, orders.rows)
         wait("all is processed", lambda: read() >= done + orders.count)
-        spent = resources.difference(before, resources.cpu_seconds(self._folder))
         self._stop()
-        rate = (last - first) / orders.count * orders.rows / (ended - began)
-        return self.found("processor", rate, spent, orders)
+        return found
 
     def apply(self, binding: Binding, orders: Orders, rows: int) -> dict[str, Any]:
         """Have a sink write what was processed, `rows` of it into its target; it may have been stopped for long."""
@@ -139,15 +143,25 @@ class Stage:
             read = partial(
                 _position, cursor, target.table("tongbu_position"), binding, self._partition
             )
-            before = resources.cpu_seconds(self._folder)
             self._supervisor.start_process(service)
-            begin = end - orders.count
-            (first, began), (last, ended) = drained(read, begin, orders.count, time.monotonic)
+            found = self._drained(service, read, end - orders.count, orders, rows)
             wait("all is applied", lambda: read() >= end)
-        spent = resources.difference(before, resources.cpu_seconds(self._folder))
         self._supervisor.rpc.stopProcess(service)
-        rate = (last - first) / orders.count * rows / (ended - began)
-        return self.found(service, rate, spent, orders)
+        return found
+
+    def _drained(
+        self, side: str, read: Callable[[], int], begin: int, orders: Orders, rows: int
+    ) -> dict[str, Any]:
+        """Follow a side through a backlog; its start and its end count neither for the rate nor for the CPU."""
+
+        def clocks() -> tuple[float, dict[str, float]]:
+            return time.monotonic(), resources.cpu_seconds(self._folder)
+
+        (first, (began, before)), (last, (ended, after)) = drained(
+            read, begin, orders.count, clocks
+        )
+        done = (last - first) / orders.count * rows
+        return self.found(side, done / (ended - began), resources.difference(before, after), done)
 
     def processed(self, orders: Orders) -> list[bytes]:
         """Give the messages that the processor made of orders."""
@@ -155,13 +169,9 @@ class Stage:
         some = topics.read(self._bootstrap, _OUTPUT, self._partition, end - orders.count, end)
         return [message.value() for message in some]
 
-    def found(
-        self, side: str, rate: float, spent: dict[str, float], orders: Orders
-    ) -> dict[str, Any]:
+    def found(self, side: str, rate: float, spent: dict[str, float], rows: float) -> dict[str, Any]:
         """Tell the figures of a side."""
-        micros = {
-            role: round(used / orders.rows * 1e6, 1) for role, used in spent.items() if used > 0.05
-        }
+        micros = {role: round(used / rows * 1e6, 1) for role, used in spent.items() if used > 0.05}
         said = ", ".join(f"{role} {used}" for role, used in micros.items())
         self._tell(f"{side} alone: {rate:,.0f} rows/s; us of CPU per row: {said}")
         return {"rows_per_s": rate, "us_per_row": micros}
