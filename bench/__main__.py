@@ -218,6 +218,27 @@ def sink(
 
 
 @app.command()
+def mirrors(
+    tables: Annotated[int, typer.Option(min=1, help="Tables of the unknown ERP.")] = 250,
+    rows: Annotated[int, typer.Option(min=2, help="Rows that each has before.")] = 40,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+    instance: Annotated[str, typer.Option(help="The instance to run on.")] = "mirrors",
+) -> None:
+    """
+    Mirror many tables of an unknown ERP by one command, under load, and compare every row.
+
+    Example: python -m bench mirrors --tables 250
+    """
+    from rich.console import Console
+
+    from bench.mirrors import Plan, perform
+    from tongbu.instance import Instance
+
+    plan, console = Plan(tables, rows), Console(stderr=True)
+    _leave("mirrors", perform(Instance.load(instance), plan, console, keep=keep))
+
+
+@app.command()
 def writes(
     dsn: Annotated[str, typer.Option(envvar="WAREHOUSE_DSN", help="A PostgreSQL to write to.")],
     seconds: Annotated[float, typer.Option(min=1, help="For each size.")] = 5.0,

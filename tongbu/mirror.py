@@ -14,10 +14,11 @@ from schemas.declarations import RelationalBinding
 from schemas.errors import TongbuError
 from sink_writers import bindings
 from tongbu.deploy import commands as deploy
-from tongbu.deploy import fills, lanes, mirrors
+from tongbu.deploy import fills, lanes, mirrors, snapshots
 from tongbu.deploy.commands import FolderOption, JsonOption, NamespaceOption, deployment
 from tongbu.deploy.deployment import Deployment
 from tongbu.deploy.mirrors import Plan
+from tongbu.progress import Steps
 from tongbu.stack.commands import InstanceName
 
 
@@ -33,6 +34,12 @@ def mirror(
         list[str] | None,
         typer.Option("--without", help="Leave out a column: schema.table.column; may be repeated."),
     ] = None,
+    read: Annotated[
+        bool,
+        typer.Option(
+            "--read/--no-read", help="Read the rows that newly captured tables have already."
+        ),
+    ] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be mirrored and what not.")
     ] = False,
@@ -43,6 +50,9 @@ def mirror(
 ) -> None:
     """
     Mirror tables as they are: write the declaration, make it true (as `tongbu apply` does), and fill the target.
+
+    Tables that are captured already are filled from the processor's state; newly captured ones are read at the source, once,
+    beside the live traffic (as `tongbu snapshot` does).
 
     Tables that can't be captured without harm or loss are named with what would help, and left alone; the others go
     on. Exit code 1 when there are such. Running it again adds what is new. The rows are those of the source, the
@@ -72,6 +82,8 @@ def mirror(
         known = {table.qualified for table in captured.tables} if captured else set()
         if filled := [table for table in found.tables if table in known]:
             fills.start(now, binding, filled)
+    if read and not dry_run:
+        _read(deployment(instance, namespace, declarations), source, found, console)
     console.print(
         f"{len(found.tables)} tables {'would be ' if dry_run else ''}mirrored to {to}, "
         f"{len(found.known)} were already, {len(found.refused)} refused, in {time.monotonic() - began:.1f} s",
@@ -81,6 +93,17 @@ def mirror(
         typer.echo(orjson.dumps(asdict(found)).decode())
     if found.refused:
         raise typer.Exit(1)
+
+
+def _read(subject: Deployment, source: str, found: Plan, console: Console) -> None:
+    """Read the tables that are captured and were never read; an earlier run may have been ended before."""
+    incomplete = lanes.read(subject, source).incomplete
+    tables = sorted(incomplete & {*found.tables, *found.known})
+    if not tables:
+        return
+    with Steps(console) as steps:
+        taken = snapshots.take(subject, source, tables, steps)
+    console.print(f"{taken.rows:,} rows read in {taken.seconds} s", highlight=False)
 
 
 def _binding(subject: Deployment, source: str, to: str) -> RelationalBinding:

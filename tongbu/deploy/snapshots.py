@@ -18,6 +18,8 @@ from tongbu.progress import Steps
 #: How often the reader is asked whether it has failed.
 _CHECK_SECONDS = 2.0
 _ROW = b'"op":"r"'
+#: More tables are only counted, not named.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def _follow(
     total = captured.estimate(source, subject.sources[source], dsn, list(tables))
     name, rows, checked = f'"name":"{id_}"'.encode(), 0, time.monotonic()
     log = topics.follow(subject.bootstrap, subject.lane_topic(source), 0, offset)
-    with steps.step(f"reading {', '.join(tables)}", total) as advance:
+    what = ", ".join(tables) if len(tables) <= _NAMED else f"{len(tables)} tables"
+    with steps.step(f"reading {what}", total) as advance:
         for message in log:
             if message is None:
                 if time.monotonic() - checked > _CHECK_SECONDS:
