@@ -41,6 +41,7 @@ from streams.stages.encode import (
     entity_outputs,
     transaction_outputs,
 )
+from streams.stages.publish import PUBLISHED
 from streams.state import CAPTURED, DECLARATIONS, LANE, State
 from streams.waiting import Waiting
 from streams.withheld import WITHHELD
@@ -116,6 +117,20 @@ class Lane:
         """Put what is held of open transactions into the state, so that the next offset is all there is to resume."""
         self.quarantine.store()
         self.held.store()
+
+    def late(self) -> Iterator[Output]:
+        """
+        Give control records for the ids whose records are not known to be delivered.
+
+        Those of a worker that was frozen may arrive behind what another has published meanwhile: the latter is asked to
+        publish these ids again, so that the last record of each is the newest on the entity topics, too.
+        """
+        ids: dict[str, list[str]] = {}
+        for key in self.state.unwritten(PUBLISHED):
+            entity, _, id_ = key.removeprefix(PUBLISHED).decode().partition("\0")
+            ids.setdefault(entity, []).append(id_)
+        for entity, found in ids.items():
+            yield from self.republishing.late(entity, found)
 
     # -- records of Debezium
 

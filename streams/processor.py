@@ -38,6 +38,8 @@ _TICK_SECONDS, _LAND_SECONDS = 0.001, 0.005
 _HEARTBEAT_SECONDS = 0.25
 #: The group is asked every second; where it does not answer for so long, health says so.
 _SILENT_SECONDS = 5.0
+#: What was on its way when a frozen process woke up has come after so long.
+_LATE_SECONDS = 0.5
 #: A lane works for so long on a batch at a stretch: nearly every one is done in the first.
 _FIRST_SLICE_SECONDS, _SLICE_SECONDS = 0.05, 0.005
 #: Exit codes; whoever supervises the process starts it again, and it does again what was not finished.
@@ -253,11 +255,29 @@ class Processor:
         """End the process where it was frozen for longer than its session: another worker may own the lanes."""
         stale = time.monotonic() - self._alive
         if stale > self.settings.tongbu_session_seconds:
+            self._mend_late()
             _die(
                 _EXIT_STALE,
                 "frozen for longer than the session; ending, for another worker may have the lanes",
                 seconds=round(stale, 1),
             )
+
+    def _mend_late(self) -> None:
+        """
+        Have what was under way published again by whoever owns the lanes now.
+
+        The producer's threads wake up with the process and may send what was queued before they can be told not to.
+        """
+        if self.settings.tongbu_replay:
+            return
+        asked = [output for owned in self.lanes.values() for output in owned.lane.late()]
+        if not asked:
+            return
+        self._outputs.forget()
+        time.sleep(_LATE_SECONDS)
+        for output in asked:
+            self._outputs.produce(output, Batch())
+        self._outputs.flush()
 
     def _check_trouble(self) -> None:
         """Give all up where the group is silent for a session, for another worker may own the lanes; see trouble end."""

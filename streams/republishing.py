@@ -17,6 +17,8 @@ _DONE = "\x00done"
 #: Fills that are done are known for so many more: a chunk of theirs that was asked for twice must not begin them anew.
 _FINISHED, FINISHED_KEPT = b"sys\0finished-fills", 100
 _SNAPSHOT = "snapshot-"
+#: A record that names ids names so many.
+_IDS = 500
 
 
 class Republishing:
@@ -58,6 +60,14 @@ class Republishing:
     def again(self, entity: str, fill: str) -> Output:
         """Ask for the first chunk of an entity, for everybody."""
         return self._append(Republish(source=self._source, entity=entity, fill=fill))
+
+    def late(self, entity: str, ids: list[str]) -> Iterator[Output]:
+        """Ask for ids whose records may arrive behind newer ones."""
+        for start in range(0, len(ids), _IDS):
+            chunk = tuple(ids[start : start + _IDS])
+            yield self._append(
+                Republish(source=self._source, entity=entity, fill="late", ids=chunk)
+            )
 
     def pass_over(self, chunk: Republish) -> Iterator[Output]:
         """Leave out a chunk of an entity that is not mapped any more, so that what waits behind it goes on."""

@@ -135,6 +135,10 @@ class State:
             elif value != _REMOVED:
                 yield key, _unpack(value)
 
+    def unwritten(self, prefix: bytes) -> list[bytes]:
+        """Give the keys under a prefix that batches in memory have set; those that are set down are not among them."""
+        return [key for key in self._overlay if key.startswith(prefix)]
+
     def scan(
         self, prefix: bytes, after: bytes = b"", limit: int | None = None
     ) -> list[tuple[bytes, Any]]:

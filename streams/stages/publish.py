@@ -24,6 +24,9 @@ from streams.stages.image import Store
 #: The code of ids that wait for a table.
 QUARANTINED = "quarantined"
 
+#: Prefix of what was last published of each id.
+PUBLISHED = b"pub\0"
+
 _pack = msgspec.msgpack.Encoder(decimal_format="string").encode
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -222,7 +225,7 @@ def _text(value: Any) -> str | None:
 
 
 def _published_key(plan: EntityPlan, id_: str) -> bytes:
-    return b"pub\0" + f"{plan.entity}\0{id_}".encode()
+    return PUBLISHED + f"{plan.entity}\0{id_}".encode()
 
 
 def index_key(plan: EntityPlan, id_: str) -> bytes:

@@ -43,6 +43,9 @@ class Sent:
         self.forgotten += 1
         self.batches = []
 
+    def flush(self) -> None:
+        self.answer(None)
+
 
 class World:
     """A processor without Kafka; its lanes read what the test has written to `logs`."""

@@ -12,7 +12,8 @@ from confluent_kafka import KafkaException
 from lanes import head
 from offline import PLACE, World
 
-from streams import trouble
+from schemas import control
+from streams import processor, trouble
 from streams.opening import Opener
 from streams.settings import Settings
 from streams.trouble import Trouble
@@ -71,6 +72,38 @@ def test_a_group_that_is_silent_for_a_session_has_perhaps_given_the_lanes_away(
         await processor.release()
 
     asyncio.run(scene())
+
+
+def test_what_a_frozen_worker_had_under_way_is_published_again_by_the_lanes_owner(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its producer wakes up with it: a late record stood behind a newer one of the same id on its entity's topic."""
+    monkeypatch.setattr(processor, "_LATE_SECONDS", 0.0)
+    monkeypatch.setattr(processor, "_die", lambda code, *_, **__: codes.append(code))
+    codes: list[int] = []
+
+    async def scene() -> list[Any]:
+        owner, sent = world.processor, world.sent
+        owner.open({PLACE}, {})
+        world.logs[PLACE].transaction(("c", "head", head(1)))
+        await world.finish()
+        sent.answer(None)
+        owner._land()
+        world.logs[PLACE].transaction(("c", "head", head(2)), ("c", "head", head(3)))
+        await world.finish()
+        before = len(sent.outputs)
+
+        owner._alive -= world.settings.tongbu_session_seconds + 1
+        owner._check_fresh()
+        owner.lanes[PLACE].close()
+        return sent.outputs[before:]
+
+    (asked,) = asyncio.run(scene())
+    assert (codes, world.sent.forgotten) == ([72], 1)
+    assert asked.topic == "cdc.erp"
+    found = control.decode(asked.value)
+    assert isinstance(found, control.Republish)
+    assert (found.entity, set(found.ids)) == ("order", {"erp:SO2", "erp:SO3"})
 
 
 def test_pauses_grow_while_nothing_succeeds_and_begin_anew_after_a_success() -> None:
