@@ -3,6 +3,8 @@ The processor's part of `make faults`, alone: rounds of faults under load, then 
 
     python -m bench.faults --rounds 60 --seed 7
     python -m bench.faults --only kill --only freeze --rounds 4
+
+Ctrl-C ends the rounds; what was done until then is compared all the same.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
@@ -83,29 +86,16 @@ def _run(
     lanes = {source: Traffic(source, arena.topic_id(source), seed) for source in SOURCES}
     load = Load(arena.bootstrap, lanes, arena.lane_topic, rate)
     started = time.monotonic()
-    recoveries: list[float] = []
-    done: Counter[str] = Counter()
-    stuck = 0
+    done = _Done()
     try:
         load.start()
         for worker in arena.workers:
             worker.start()
         arena.wait(arena.ends())
-        with Steps(console) as steps, steps.step("rounds", rounds) as advance:
-            for number in range(rounds):
-                name = names[number % len(names)]
-                if number % _GIANT_EVERY == 0:
-                    load.giant(chance.choice(list(SOURCES)), _GIANT_ROWS)
-                time.sleep(chance.uniform(0.3, 2.0))
-                FAULTS[name](arena, chance)
-                recovered = arena.wait(arena.ends())
-                done[name] += 1
-                advance(1)
-                if recovered is None:
-                    stuck += 1
-                    console.print(f"round {number + 1}: stuck after {name}")
-                    break
-                recoveries.append(recovered)
+        try:
+            _harm(arena, load, rounds, names, chance, console, done)
+        except KeyboardInterrupt:
+            console.print("ending early: what was done is compared")
         load.stop()
         verdict = _settle(arena, console)
     finally:
@@ -114,13 +104,14 @@ def _run(
         exits = Counter(code for worker in arena.workers for code in worker.exits)
         records = sum(arena.ends().values())
         arena.close()
+    recoveries = done.recoveries
     return {
-        "rounds": sum(done.values()),
-        "faults": dict(done),
+        "rounds": sum(done.faults.values()),
+        "faults": dict(done.faults),
         "lost": verdict.lost,
         "doubled": verdict.doubled,
         "mismatched": verdict.mismatched,
-        "stuck": stuck,
+        "stuck": done.stuck,
         "max_recovery_s": round(max(recoveries, default=0.0), 2),
         "median_recovery_s": round(sorted(recoveries)[len(recoveries) // 2], 2)
         if recoveries
@@ -135,8 +126,48 @@ def _run(
     }
 
 
+@dataclass
+class _Done:
+    """How often each fault was done, how long it took after each until all was finished, and how often it was not."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    recoveries: list[float] = field(default_factory=list)
+    stuck: int = 0
+
+
+def _harm(
+    arena: Arena,
+    load: Load,
+    rounds: int,
+    names: list[str],
+    chance: random.Random,
+    console: Console,
+    done: _Done,
+) -> None:
+    """Do a fault per round, and wait until all is finished."""
+    with Steps(console) as steps, steps.step("rounds", rounds) as advance:
+        for number in range(rounds):
+            name = names[number % len(names)]
+            if number % _GIANT_EVERY == 0:
+                load.giant(chance.choice(list(SOURCES)), _GIANT_ROWS)
+            time.sleep(chance.uniform(0.3, 2.0))
+            FAULTS[name](arena, chance)
+            recovered = arena.wait(arena.ends())
+            done.faults[name] += 1
+            advance(1)
+            if recovered is None:
+                done.stuck += 1
+                console.print(f"round {number + 1}: stuck after {name}")
+                break
+            done.recoveries.append(recovered)
+
+
 def _settle(arena: Arena, console: Console) -> Verdict:
     """Let everything be finished, what the lanes append to their own logs too; then compare."""
+    for worker in arena.workers:  # one that was frozen or away when the rounds ended early
+        worker.signal(signal.SIGCONT)
+        if worker.away:
+            worker.start()
     while (ends := arena.ends()) and arena.wait(ends) is not None and arena.ends() != ends:
         time.sleep(0.5)
     for worker in arena.workers:

@@ -146,9 +146,11 @@ class Arena:
         supervisor = Supervisor(self.instance)
         os.kill(self.broker_pid(), signal.SIGKILL)
         supervisor.rpc.stopProcess("kafka")
-        yield
-        supervisor.start_process("kafka")
-        self.wait_for_broker()
+        try:
+            yield
+        finally:
+            supervisor.start_process("kafka")
+            self.wait_for_broker()
 
     def wait_for_broker(self) -> None:
         """Wait until a killed broker answers again."""
