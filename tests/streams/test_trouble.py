@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -95,6 +96,7 @@ def test_what_a_frozen_worker_had_under_way_is_published_again_by_the_lanes_owne
 
         owner._alive -= world.settings.tongbu_session_seconds + 1
         owner._check_fresh()
+        owner._alive = time.monotonic()  # the process is dead by now; its loop, here, is not
         owner.lanes[PLACE].close()
         return sent.outputs[before:]
 
