@@ -74,6 +74,8 @@ class AgainstModel(RuleBasedStateMachine):
         if self.sealed:
             sealed, self.durable = self.sealed.pop(0)
             self.state.write(sealed)
+            while self.state.settle():  # a large batch is in its place before another begins
+                pass
             self.state.retire(sealed)
             self.position = sealed.position
 
