@@ -35,7 +35,7 @@ class TableSnapshot:
     The snapshot of one table, begun at the lane's Kafka offset `begun`.
 
     `run` counts how often its reading has started, `scanned` says that it was read to its end; `sweeps` where there
-    were images before it; `changes` and `truncated` where the stream has brought some since.
+    were images before its reading (the last time) started; `changes` and `truncated` where the stream has brought some since.
     """
 
     id: str
@@ -63,8 +63,7 @@ class Snapshots:
         """Begin to read tables; what was begun before of them is given up. Pauses now and then, as others here do."""
         for table in tables:
             yield from self._forget(table)
-            images = self._store.scan(image_key(table, b""), limit=1)
-            self.active[table] = TableSnapshot(id_, offset, sweeps=bool(images))
+            self.active[table] = TableSnapshot(id_, offset, sweeps=self._has_images(table))
         self._keep()
 
     def follow(
@@ -99,9 +98,15 @@ class Snapshots:
         if captured is not None and not reading:
             yield from self.begin(id_, captured, offset)
         for table in reading:
-            self.active[table].run += 1
-            self.active[table].scanned = False
+            snapshot = self.active[table]
+            if snapshot.run or id_ == INITIAL:  # what the last attempt read may be gone by now
+                snapshot.sweeps = self._has_images(table)
+            snapshot.run += 1
+            snapshot.scanned = False
         self._keep()
+
+    def _has_images(self, table: str) -> bool:
+        return bool(self._store.scan(image_key(table, b""), limit=1))
 
     def end(self, table: str, *, complete: bool) -> Iterator[None]:
         """End the snapshot of a table, after what it did not see is swept where it is complete."""

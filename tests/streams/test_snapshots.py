@@ -185,6 +185,35 @@ def test_rows_that_come_after_their_snapshot_has_ended_are_not_taken(reader: Rea
     assert images(reader, "head") == [head(1, state=1)]
 
 
+def test_an_initial_snapshot_that_starts_anew_sweeps_what_only_its_first_attempt_saw(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    for row in (head(1), head(2)):
+        log.notice("STARTED", "erp")
+        log.read("head", row, "erp")
+    finish(log, "head", "line", id_="erp")
+
+    outputs = reader.run(log)
+
+    assert images(reader, "head") == [head(2)]
+    assert published(reader, outputs) == [("snapshot", "erp:SO2")]
+
+
+def test_a_new_table_whose_reading_starts_anew_has_only_what_was_read_last(reader: Reader) -> None:
+    log = Log().start()
+    begin(log, "head")
+    log.read("head", head(1), READER)
+    log.notice("STARTED", READER)
+    log.transaction(("c", "head", head(3)))
+    log.read("head", head(2), READER)
+    finish(log, "head")
+
+    reader.run(log)
+
+    assert images(reader, "head") == [head(2), head(3)]
+
+
 def test_a_second_initial_snapshot_sweeps_what_was_deleted_while_nobody_captured(
     reader: Reader,
 ) -> None:
