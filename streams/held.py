@@ -98,10 +98,16 @@ class Held:
         """Keep the identity of the transaction that ended last; the state has as many as the assembler, as a ring."""
         ended = self.assembler.ended
         self.ended += 1
-        self._state.put(_ended_key(self.ended), next(reversed(ended)))
+        self._state.put(_ended_key(self.ended), [*next(reversed(ended.items()))])
         oldest = self.ended - len(ended)
         if oldest > 0:
             self._state.put(_ended_key(oldest), None)
+
+    def renew(self) -> None:
+        """Forget which transactions have ended, and where: another server begins anew."""
+        self.assembler.renew()
+        for key, _ in self._state.scan(_ENDED):
+            self._state.put(key, None)
 
     def rows(self) -> HeldRows:
         """Give room for rows, which nothing else had or gets."""
@@ -111,7 +117,7 @@ class Held:
     def _restore(self) -> None:
         state, assembler = self._state, self.assembler
         ended = state.scan(_ENDED)
-        assembler.ended = OrderedDict.fromkeys(identity for _, identity in ended)
+        assembler.ended = OrderedDict(_identity(value) for _, value in ended)
         self.ended = int.from_bytes(ended[-1][0][len(_ENDED) :], "big") if ended else 0
         head = self._stored_head = state.get(_HEAD)
         if head is None:
@@ -129,6 +135,11 @@ class Held:
                 place=tuple(place) if place else None,
                 committed_at=committed_at,
             )
+
+
+def _identity(value: Any) -> tuple[str, int | None]:
+    """Read an ended transaction's identity and commit time; the state of an earlier version has no time."""
+    return (value, None) if isinstance(value, str) else (value[0], value[1])
 
 
 def _ended_key(number: int) -> bytes:

@@ -291,7 +291,7 @@ class Lane:
         if isinstance(found, control.Lane):
             self._open(found)
         elif isinstance(found, control.Incarnation):
-            self.held.assembler.last_place = 0
+            self.held.renew()
             for kept in self.waiting.end():
                 yield from self.process(kept)
         else:

@@ -18,6 +18,8 @@ from streams.records import Begin, Change, Ddl, End, Position, SourceTransaction
 
 #: How many ended transactions are remembered to recognise repeats.
 REMEMBERED = 10_000
+#: Commit times of one transaction, each time it is read, are no further apart (µs): some are cut off to seconds.
+_SAME_COMMIT = 1_000_000
 
 
 class Rows(Protocol):
@@ -78,20 +80,20 @@ class Closed:
 
 @dataclass(slots=True)
 class Assembler:
-    """Holds open and cut-off transactions; `ended` maps the identities of the last ended ones to their order."""
+    """Holds open and cut-off transactions; `ended` maps the identities of the last ended ones, in order, to their commit times."""
 
     #: Gives room for the rows of a transaction.
     hold: Callable[[], Rows] = RowsInMemory
     open: dict[str, Open] = field(default_factory=dict)
     cut_off: set[str] = field(default_factory=set)
     current: str | None = None
-    ended: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    ended: OrderedDict[str, int | None] = field(default_factory=OrderedDict)
     last_place: int = 0
 
     def feed(self, event: Begin | End | Ddl | Change) -> Closed | None:
         """Take the next event of the log; give what it closes.
 
-        Raise OtherIncarnationError on a log place that can't be; nothing has changed then."""
+        Raise OtherIncarnationError on a log place, or a second use of an identity, that can't be; nothing has changed then."""
         if isinstance(event, Change):
             return self._row(event)
         if isinstance(event, Begin):
@@ -100,6 +102,11 @@ class Assembler:
         if isinstance(event, End):
             return self._end(event)
         return self._bare_end()
+
+    def renew(self) -> None:
+        """Take what comes from here on as another server's: its log places and identities may be those of the last one."""
+        self.last_place = 0
+        self.ended.clear()
 
     def _begin(self, transaction: str) -> None:
         current = self.current
@@ -116,17 +123,19 @@ class Assembler:
     def _row(self, change: Change) -> Closed | None:
         if change.transaction is None:
             return Closed(SourceTransaction(None, [change], change.committed_at))
+        closes = change.operation == "t" and bool(change.position.place[1])
+        if closes:
+            self._is_repeat(change.transaction, change.committed_at)
         opened = self._opened(change.transaction)
         position = _numbered(opened, change)
         if opened.skip_to is None or position > opened.skip_to:
             opened.rows.append(change)
             opened.last, opened.committed_at = position, change.committed_at
-        if change.operation == "t" and change.position.place[1]:
-            return self._bare_end()
-        return None
+        return self._bare_end() if closes else None
 
     def _end(self, end: End) -> Closed:
-        repeat = end.identity in self.ended
+        known = self.open.get(end.transaction)
+        repeat = self._is_repeat(end.identity, known.committed_at if known else None)
         if not repeat and end.place and end.place < self.last_place:
             raise OtherIncarnationError(
                 f"transaction {end.transaction} ends at log place {end.place}, below the last one ({self.last_place})"
@@ -139,6 +148,19 @@ class Assembler:
         self.last_place = max(self.last_place, end.place)
         return self._close(end.transaction, end.identity, opened)
 
+    def _is_repeat(self, identity: str, committed_at: int | None) -> bool:
+        """Tell whether a transaction has ended before; raise OtherIncarnationError where another one had its identity."""
+        if identity not in self.ended:
+            return False
+        before = self.ended[identity]
+        if before is None or committed_at is None:
+            return True
+        if abs(committed_at - before) > _SAME_COMMIT:
+            raise OtherIncarnationError(
+                f"transaction {identity} was committed at another time than the one with the same identity before it"
+            )
+        return True
+
     def _bare_end(self) -> Closed | None:
         """Close the current bracket where MariaDB/MySQL send no END."""
         transaction, self.current = self.current, None
@@ -150,7 +172,7 @@ class Assembler:
         return self._close(transaction, transaction, opened)
 
     def _close(self, transaction: str, identity: str, opened: Open) -> Closed:
-        self.ended[identity] = None
+        self.ended[identity] = opened.committed_at
         if len(self.ended) > REMEMBERED:
             # A plain dict would step over all that was deleted before it finds the first.
             self.ended.popitem(last=False)

@@ -294,6 +294,25 @@ def test_an_incarnation_that_stands_before_them_lets_log_places_start_anew(reade
     assert reader.lane.counters.transactions == 2
 
 
+def test_a_replaced_server_may_use_identities_again_also_after_a_restart_of_the_lane(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    begun = log.xid, log.lsn
+    log.transaction(("c", "head", head()))
+    log.control(control.Incarnation(source="erp", reason="restored from a backup"))
+    reader.run(log)
+    reader = reader.reopen()
+    for status in (1, 0):  # the second one is a repeat of the new server
+        log.xid, log.lsn = begun
+        log.transaction(("u", "head", head(state=status)))
+
+    outputs = reader.run(log)
+
+    assert [record["status"] for record in reader.records(outputs)] == ["approved"]
+    assert reader.lane.counters.repeats == 1
+
+
 def test_a_record_that_cannot_be_mapped_is_a_dead_letter_and_its_neighbours_go_on(
     reader: Reader,
 ) -> None:

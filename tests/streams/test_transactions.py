@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.errors import OtherIncarnationError
 from streams.records import Begin, Change, Ddl, End, Event, Position
 from streams.transactions import Assembler
 
@@ -161,3 +163,32 @@ def test_both_halves_of_a_key_change_at_one_mariadb_place_are_kept_when_cut_betw
     assert closed is not None
     assert closed.transaction is not None
     assert closed.transaction.changes == [gone, came]
+
+
+GTID = "0-7-401"
+
+
+def _committed(second: int, operation: str = "c") -> list[Event]:
+    """A transaction of MariaDB with the GTID, committed at a second; a truncate has no END."""
+    place = Position((1, 700 + second), 0)
+    row = Change("t", operation, None, {"n": second}, GTID, place, second * 1_000_000)
+    return [Begin(GTID), row, *([] if operation == "t" else [End(GTID, GTID, 0)])]
+
+
+@pytest.mark.parametrize("operation", ["c", "t"])
+def test_a_restored_server_that_uses_an_identity_again_is_another_incarnation_and_no_repeat(
+    operation: str,
+) -> None:
+    assembler = Assembler()
+    before, after = _committed(0, operation), _committed(600, operation)
+    for event in [*before, *before, *after[:-1]]:
+        assembler.feed(event)  # type: ignore[arg-type]
+    with pytest.raises(OtherIncarnationError, match=GTID):
+        assembler.feed(after[-1])  # type: ignore[arg-type]
+
+    assembler.renew()
+
+    closed = assembler.feed(after[-1])  # type: ignore[arg-type]
+    assert closed is not None
+    assert closed.transaction is not None
+    assert [change.committed_at for change in closed.transaction.changes] == [600_000_000]
