@@ -119,6 +119,7 @@ class Captured:
                     self.check()
                     continue
                 assert message.error() is None, message.error()
+                deadline += 0.002  # many records take long
                 record = LaneRecord(
                     self.topic,
                     message.offset(),
@@ -195,6 +196,10 @@ class Captured:
                 with pymysql.connect(**mysql_arguments(self.dsn)) as my, my.cursor() as cursor:
                     cursor.execute(statement)
         self.run(f"CREATE TABLE {SCHEMA}.mark (id bigint PRIMARY KEY)")
+        self.make_topics()
+
+    def make_topics(self) -> None:
+        """Make the lane log, and the history that MariaDB's and MySQL's connector needs."""
         config = {
             "max.message.bytes": str(16 * 1024 * 1024),
             "message.timestamp.type": "LogAppendTime",

@@ -7,6 +7,8 @@ catalog watch, which notes a change some seconds later.
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +73,50 @@ def test_a_change_that_the_mapping_fits_is_reported_and_nothing_waits(
     found = [what for what, _ in changes(before, live_table(captured, followed.name))]
     told = alter.told.replace("varchar(9)", "character varying(9)") if is_postgresql else alter.told
     assert [what for what in found if what.startswith(told)] if told else found == []
+
+
+class Writes(threading.Thread):
+    """Changes rows of both tables, one transaction each, as fast as the server answers."""
+
+    def __init__(self, followed: Followed) -> None:
+        super().__init__()
+        self.followed, self.stop, self.count = followed, False, 0
+
+    def run(self) -> None:
+        with self.followed.captured.session() as cursor:
+            while not self.stop:
+                self.count += 1
+                table = (self.followed.table, self.followed.neighbour)[self.count % 2]
+                cursor.execute(f"UPDATE {table} SET amount = {self.count} WHERE id = {self.count % 20}")  # fmt: skip
+                time.sleep(0.002)
+
+
+def test_columns_that_change_while_writes_go_on_leave_every_row_as_the_source_has_it(
+    captured: Captured, tmp_path: Path
+) -> None:
+    is_postgresql = captured.database == "postgresql"
+    followed = Followed(captured, "busy", tmp_path)
+    for number in range(20):
+        followed.write(number)
+    writes = Writes(followed)
+    writes.start()
+    for alter in sorted(FITS, key=lambda each: each.name == "drop_unmapped"):  # one names its column
+        change = alter.postgresql if is_postgresql else alter.mariadb or alter.postgresql
+        if change:
+            captured.run(f"ALTER TABLE {followed.table} {change}")
+            before = writes.count
+            while writes.count < before + 20:
+                assert writes.is_alive()
+                time.sleep(0.01)
+    writes.stop = True
+    writes.join()
+    followed.follow()
+    if is_postgresql:
+        followed.look()
+
+    assert followed.quarantined == {}
+    assert followed.lane.withheld == 0
+    assert followed.equal()
 
 
 LOST = (

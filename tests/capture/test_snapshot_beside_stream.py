@@ -1,10 +1,11 @@
-"""A table is read again beside the stream, under load and `kill -9` of the worker: the lane ends with the source's rows."""
+"""A table is read, at first or again, under load and `kill -9` of the worker: the lane ends with the source's rows."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,16 +26,15 @@ from tongbu.deploy import captured as catalog
 from tongbu.deploy import lanes, readers
 from tongbu.instance import Instance
 
-TABLE = f"{SCHEMA}.snapped"
 ROWS, HIDDEN = 20_000, 1_000
 
 
 class Load(threading.Thread):
     """Changes rows, one transaction each, in any order: what is read is always older than something."""
 
-    def __init__(self, captured: Captured) -> None:
+    def __init__(self, captured: Captured, table: str) -> None:
         super().__init__()
-        self.captured, self.stop, self.count = captured, False, 0
+        self.captured, self.table, self.stop, self.count = captured, table, False, 0
 
     def run(self) -> None:
         choose = random.Random(1)
@@ -46,24 +46,27 @@ class Load(threading.Thread):
 
     def _change(self, cursor: Any, id_: int, what: float) -> None:
         if what < 0.6:
-            cursor.execute(f"UPDATE {TABLE} SET a = {self.count} WHERE id = {id_}")
+            cursor.execute(f"UPDATE {self.table} SET a = {self.count} WHERE id = {id_}")
         elif what < 0.8:
-            cursor.execute(f"DELETE FROM {TABLE} WHERE id = {id_}")
+            cursor.execute(f"DELETE FROM {self.table} WHERE id = {id_}")
         else:
-            cursor.execute(f"DELETE FROM {TABLE} WHERE id = {id_}")
-            cursor.execute(f"INSERT INTO {TABLE} VALUES ({id_}, {self.count}, 'new', 1)")
+            cursor.execute(f"DELETE FROM {self.table} WHERE id = {id_}")
+            cursor.execute(f"INSERT INTO {self.table} VALUES ({id_}, {self.count}, 'new', 1)")
 
 
 def test_a_lane_ends_with_the_rows_of_the_source_whatever_was_missed_before(
     captured: Captured, stack_instance: Instance, tmp_path: Path
 ) -> None:
-    since = _prepare(captured)
-    missed = _miss_changes(captured)
-    load = Load(captured)
+    table = f"{SCHEMA}.snapped"
+    since = captured.end
+    _prepare(captured, table)
+    captured.until_now(since)
+    missed = _miss_changes(captured, table)
+    load = Load(captured, table)
     load.start()
     id_ = f"{captured.name}-snapshot-1"
-    _append(captured, control.Snapshot(source=captured.name, snapshot=id_, tables=(TABLE,)))
-    settings = readers.settings(captured.settings(), id_, [TABLE])
+    _append(captured, control.Snapshot(source=captured.name, snapshot=id_, tables=(table,)))
+    settings = readers.settings(captured.settings(), id_, [table])
     captured.connect.put(f"/connectors/{id_}/config", json=settings).raise_for_status()
     begun = captured.end
     list(captured.records(begun, _reads(id_)))
@@ -74,35 +77,78 @@ def test_a_lane_ends_with_the_rows_of_the_source_whatever_was_missed_before(
     load.stop = True
     load.join()
 
-    lane = Lane(captured.name, 0, State(tmp_path), Seal(None), None)
-    for record in captured.records(since, captured.mark()):  # control records, too
-        if record.offset not in missed:
-            list(lane.process(record))
-
-    images = [row for _, row in lane.state.iterate(image_key(TABLE, b""))]
-    found = {(row["id"], row["a"], row["b"]) for row in images}
-    assert found == set(captured.select(f"SELECT id, a, b FROM {TABLE}"))
+    lane = _lane(captured, since, missed, tmp_path)
+    assert _rows(lane, table) == set(captured.select(f"SELECT id, a, b FROM {table}"))
     assert lane.snapshots.active == {}
     assert lane.counters.swept > 0
     captured.connect.delete(f"/connectors/{id_}").raise_for_status()
 
 
-def _prepare(captured: Captured) -> int:
-    """Make the table, tell the lane of it, and fill it; give where the lane begins to read."""
+def test_an_initial_snapshot_that_is_killed_in_the_middle_starts_again_and_ends_with_the_rows_of_the_source(
+    captured: Captured, stack_instance: Instance, tmp_path: Path
+) -> None:
+    table = f"{SCHEMA}.initial"
+    own = replace(captured, name=f"{captured.name}-initial", _marks=1_000_000)
+    own.make_topics()
+    _prepare(own, table)
+    load = Load(own, table)
+    load.start()
+    more = {
+        "table.include.list": rf"{SCHEMA}\.(initial|mark)",
+        "database.server.id": "38471",
+    }
+    settings = own.settings() | more
+    own.connect.put(f"/connectors/{own.name}/config", json=settings).raise_for_status()
+    list(own.records(0, _reads(own.name)))
+    killed = _kill(stack_instance)
+    _wait_until_it_captures(captured, stack_instance, killed)
+    list(own.records(0, _completes(own.name)))
+    time.sleep(1)
+    load.stop = True
+    load.join()
+
+    lane = _lane(own, 0, range(0), tmp_path)
+    assert _rows(lane, table) == set(own.select(f"SELECT id, a, b FROM {table}"))
+    assert lane.snapshots.active == {}
+    assert _count(own, "STARTED") == 2  # the first one was cut
+    own.remove()
+
+
+def _lane(captured: Captured, since: int, missed: range, folder: Path) -> Lane:
+    """Give a lane that has read the log, control records too, as if it never had the missed records."""
+    lane = Lane(captured.name, 0, State(folder), Seal(None), None)
+    for record in captured.records(since, captured.mark()):
+        if record.offset not in missed:
+            list(lane.process(record))
+    return lane
+
+
+def _rows(lane: Lane, table: str) -> set[tuple[Any, ...]]:
+    images = [row for _, row in lane.state.iterate(image_key(table, b""))]
+    return {(row["id"], row["a"], row["b"]) for row in images}
+
+
+def _count(captured: Captured, what: str) -> int:
+    """Count the notices of a kind that the connector has given."""
+    events = [decode(each) for each in captured.until_now(0)]
+    return sum(isinstance(each, SnapshotNotice) and each.what == what for each in events)
+
+
+def _prepare(captured: Captured, table: str) -> None:
+    """Make the table, tell the lane of it, and fill it."""
     captured.run(
-        f"CREATE TABLE {TABLE} (id bigint PRIMARY KEY, a bigint, b varchar(99), m numeric(9, 2))"
+        f"CREATE TABLE {table} (id bigint PRIMARY KEY, a bigint, b varchar(99), m numeric(9, 2))"
     )
-    since = captured.end
     source = Source(
         system="u8", database=captured.database, partition=0, zone="Asia/Shanghai", connector="x"
     )
     captured_dsn = captured.dsn
-    known = catalog.read(captured.name, source, captured_dsn, [TABLE])
+    known = catalog.read(captured.name, source, captured_dsn, [table])
     mapping = MAPPING | {
-        "from": TABLE,
+        "from": table,
         "where": {},
         "id": "id",
-        "parts": {"lines": {"from": TABLE, "join": {"id": "id"}, "order_by": "a"}},
+        "parts": {"lines": {"from": table, "join": {"id": "id"}, "order_by": "a"}},
         "fields": {
             "code": "b",
             "status": {"const": "draft"},
@@ -119,17 +165,15 @@ def _prepare(captured: Captured) -> int:
     with captured.session() as cursor:
         for start in range(0, ROWS, 1000):
             rows = ", ".join(f"({id_}, 0, 'old', 1)" for id_ in range(start, start + 1000))
-            cursor.execute(f"INSERT INTO {TABLE} VALUES {rows}")
-    captured.until_now(since)
-    return since
+            cursor.execute(f"INSERT INTO {table} VALUES {rows}")
 
 
-def _miss_changes(captured: Captured) -> range:
+def _miss_changes(captured: Captured, table: str) -> range:
     """Change rows; give which records tell it: they are those that a lost slot would take away."""
     first = captured.end
     captured.run(
-        f"DELETE FROM {TABLE} WHERE id < {HIDDEN} AND id % 7 = 0",
-        f"UPDATE {TABLE} SET b = 'missed' WHERE id < {HIDDEN} AND id % 7 = 1",
+        f"DELETE FROM {table} WHERE id < {HIDDEN} AND id % 7 = 0",
+        f"UPDATE {table} SET b = 'missed' WHERE id < {HIDDEN} AND id % 7 = 1",
     )
     captured.until_now(first)
     return range(first, captured.end)
@@ -142,7 +186,9 @@ def _append(captured: Captured, record: control.ControlRecord) -> None:
 
 def _reads(snapshot: str) -> Any:
     name = f'"name":"{snapshot}"'.encode()
-    return lambda record: record.value is not None and name in record.value
+    return lambda record: (
+        record.value is not None and name in record.value and b'"op":"r"' in record.value
+    )
 
 
 def _completes(snapshot: str) -> Any:
