@@ -152,6 +152,8 @@ class Lane:
             if event.operation == "r":
                 if not self._asked_for(event):
                     return
+                if self._is_own(event.reader):
+                    yield from self.snapshots.take_over(event.table, record.offset)
                 turn = self.turn(record, in_force)
                 turn.snapshot_rows([event])
                 yield from self.outputs(turn)
@@ -218,15 +220,19 @@ class Lane:
 
     def _asked_for(self, row: Change) -> bool:
         """Tell whether a row belongs to a snapshot that has begun: one that comes late may be of any age."""
-        return row.table in self.snapshots.active or row.reader in (None, self.source)
+        reading = self.snapshots.active.get(row.table)
+        return self._is_own(row.reader) or (reading is not None and reading.id == row.reader)
+
+    def _is_own(self, connector: str | None) -> bool:
+        """Tell whether it is the source's own connector, not a reader."""
+        return connector in (None, self.source)
 
     def _snapshot(
         self, notice: SnapshotNotice, record: LaneRecord, in_force: InForce
     ) -> Iterator[Output | None]:
         """Follow a snapshot: its rows count from its beginning, and at its end what it did not find is gone."""
-        own = notice.connector in (None, self.source)
-        captured = list(in_force.tables)
-        ended = yield from self.snapshots.follow(notice, captured if own else None, record.offset)
+        captured = list(in_force.tables) if self._is_own(notice.connector) else None
+        ended = yield from self.snapshots.follow(notice, captured, record.offset)
         if ended:
             yield from self._complete(ended, record, in_force)
 

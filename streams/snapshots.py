@@ -83,7 +83,7 @@ class Snapshots:
             self.active[notice.table].scanned = notice.status in _SCANNED
             self._keep()
         elif notice.what == "COMPLETED" and captured is not None and not reading:
-            return captured
+            return [table for table in captured if table not in self.active]
         elif notice.what in ("COMPLETED", "ABORTED"):
             for table in reading:
                 if not self.active[table].scanned:
@@ -96,7 +96,9 @@ class Snapshots:
     ) -> Iterator[None]:
         """Begin the initial snapshot. What is read anew, after a crash, counts anew: an earlier attempt saw nothing."""
         if captured is not None and not reading:
-            yield from self.begin(id_, captured, offset)
+            # It may only look at the schema again: what a reader reads stays its own until rows come (`take_over`).
+            free = [table for table in captured if table not in self.active]
+            yield from self.begin(id_, free, offset)
         for table in reading:
             snapshot = self.active[table]
             if snapshot.run or id_ == INITIAL:  # what the last attempt read may be gone by now
@@ -107,6 +109,12 @@ class Snapshots:
 
     def _has_images(self, table: str) -> bool:
         return bool(self._store.scan(image_key(table, b""), limit=1))
+
+    def take_over(self, table: str, offset: int) -> Iterator[None]:
+        """Let the snapshot of the source's own connector have a table of which it sends rows while a reader reads it."""
+        snapshot = self.active.get(table)
+        if snapshot is not None and snapshot.id != INITIAL:
+            yield from self.begin(INITIAL, [table], offset)
 
     def end(self, table: str, *, complete: bool) -> Iterator[None]:
         """End the snapshot of a table, after what it did not see is swept where it is complete."""

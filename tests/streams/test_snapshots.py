@@ -240,6 +240,40 @@ def test_a_connector_that_only_looks_at_the_schema_again_sweeps_nothing(reader: 
     assert images(reader, "head") == [head(1)]
 
 
+def test_a_connector_that_looks_at_the_schema_again_does_not_end_what_a_reader_reads(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    known(reader, log, [("c", "head", head(1))], [("c", "head", head(2))])
+    begin(log, "head")
+    log.notice("STARTED", "erp")
+    log.read("head", head(2, state=1), READER)
+    log.notice("COMPLETED", "erp")
+    finish(log, "head")
+
+    outputs = reader.run(log)
+
+    assert published(reader, outputs) == [("delete", "erp:SO1"), ("snapshot", "erp:SO2")]
+    assert images(reader, "head") == [head(2, state=1)]
+
+
+def test_a_connector_that_is_new_takes_over_what_a_reader_reads(reader: Reader) -> None:
+    log = Log().start()
+    known(reader, log, [("c", "head", head(1))], [("c", "line", line(1))])
+    begin(log, "head")
+    log.notice("STARTED", "erp")
+    log.read("head", head(2, state=1), "erp")
+    log.read("head", head(2), READER)  # older than what the source's connector reads
+    finish(log, "head", "line", id_="erp")
+    finish(log, "head")
+
+    reader.run(log)
+
+    assert images(reader, "head") == [head(2, state=1)]
+    assert images(reader, "line") == []
+    assert reader.lane.snapshots.active == {}
+
+
 def test_a_finished_snapshot_leaves_no_marks(reader: Reader) -> None:
     log = Log().start()
     known(reader, log, [("c", "head", head(1))])
