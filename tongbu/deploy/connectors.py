@@ -25,6 +25,8 @@ _ITS_OWN = (_HISTORY, "snapshot.mode")
 #: States that pass.
 STARTING = ("starting", "UNASSIGNED", "RESTARTING", "STOPPED")
 _CONFLICT = 409
+#: Why MariaDB's and MySQL's connector does not start after its first snapshot was cut before it had a place in the log.
+NO_PLACE = "Source offset 'file' parameter is missing"
 
 
 def plan(deployment: Deployment) -> Iterator[Change]:
@@ -168,8 +170,16 @@ def failure(deployment: Deployment, source: str) -> str | None:
 
 
 def restart(deployment: Deployment, source: str) -> None:
-    """Restart a connector and its task, and wait until it runs; raise TongbuError where it would go on behind a gap."""
+    """
+    Restart a connector and its task, and wait until it runs; raise TongbuError where it would go on behind a gap.
+
+    One that has nothing to go on from begins anew.
+    """
     _check_offset(deployment, source)
+    if NO_PLACE in (failure(deployment, source) or ""):
+        reset(deployment, source)
+        resume(deployment, source)
+        return
     with client(deployment) as connect:
         send(connect, "POST", f"/connectors/{source}/restart?includeTasks=true")
         _wait_until_running(connect, source)

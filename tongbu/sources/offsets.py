@@ -18,6 +18,8 @@ from tongbu.sources import mysql, postgresql
 from tongbu.sources.findings import Finding
 
 OFFSETS = "_connect_offsets"
+#: What a stored offset has where it tells a place in the log.
+_PLACES = ("lsn", "file")
 
 
 def losses(deployment: Deployment, name: str) -> list[Finding]:
@@ -32,7 +34,11 @@ def losses(deployment: Deployment, name: str) -> list[Finding]:
 
 
 def stored_offset(bootstrap: str, source: str) -> dict[str, Any] | None:
-    """Give where capture will go on, as Connect has stored it; None where it never ran, or was reset."""
+    """
+    Give where capture will go on, as Connect has stored it; None where it never ran, or was reset.
+
+    What a first snapshot notes before it has a place in the log (`connectors.NO_PLACE`) counts as nothing.
+    """
     if OFFSETS not in topics.names(bootstrap):
         return None
     start = topics.starts(bootstrap, [OFFSETS])[OFFSETS, 0]
@@ -41,7 +47,7 @@ def stored_offset(bootstrap: str, source: str) -> dict[str, Any] | None:
     for message in topics.read(bootstrap, OFFSETS, 0, start, end):
         if orjson.loads(message.key())[0] == source:
             found = orjson.loads(message.value()) if message.value() else None
-    return found
+    return found if found and not found.keys().isdisjoint(_PLACES) else None
 
 
 def capture_dsn(deployment: Deployment, name: str) -> str:
