@@ -100,7 +100,9 @@ def test_columns_that_change_while_writes_go_on_leave_every_row_as_the_source_ha
         followed.write(number)
     writes = Writes(followed)
     writes.start()
-    for alter in sorted(FITS, key=lambda each: each.name == "drop_unmapped"):  # one names its column
+    for alter in sorted(
+        FITS, key=lambda each: each.name == "drop_unmapped"
+    ):  # one names its column
         change = alter.postgresql if is_postgresql else alter.mariadb or alter.postgresql
         if change:
             captured.run(f"ALTER TABLE {followed.table} {change}")
