@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from capturing import SCHEMA, Captured
 from test_killed_worker import _kill, _wait_until_it_captures
 
@@ -23,7 +24,8 @@ from streams.stages.decode import decode
 from streams.stages.image import image_key
 from streams.state import State
 from tongbu.deploy import captured as catalog
-from tongbu.deploy import lanes, readers
+from tongbu.deploy import connectors, lanes, readers
+from tongbu.deploy.deployment import Deployment
 from tongbu.instance import Instance
 
 ROWS, HIDDEN = 20_000, 1_000
@@ -35,6 +37,14 @@ class Load(threading.Thread):
     def __init__(self, captured: Captured, table: str) -> None:
         super().__init__()
         self.captured, self.table, self.stop, self.count = captured, table, False, 0
+
+    def __enter__(self) -> Load:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop = True
+        self.join()
 
     def run(self) -> None:
         choose = random.Random(1)
@@ -62,20 +72,17 @@ def test_a_lane_ends_with_the_rows_of_the_source_whatever_was_missed_before(
     _prepare(captured, table)
     captured.until_now(since)
     missed = _miss_changes(captured, table)
-    load = Load(captured, table)
-    load.start()
     id_ = f"{captured.name}-snapshot-1"
-    _append(captured, control.Snapshot(source=captured.name, snapshot=id_, tables=(table,)))
-    settings = readers.settings(captured.settings(), id_, [table])
-    captured.connect.put(f"/connectors/{id_}/config", json=settings).raise_for_status()
-    begun = captured.end
-    list(captured.records(begun, _reads(id_)))
-    killed = _kill(stack_instance)
-    _wait_until_it_captures(captured, stack_instance, killed)
-    list(captured.records(begun, _completes(id_)))
-    time.sleep(1)
-    load.stop = True
-    load.join()
+    with Load(captured, table):
+        _append(captured, control.Snapshot(source=captured.name, snapshot=id_, tables=(table,)))
+        settings = readers.settings(captured.settings(), id_, [table])
+        captured.connect.put(f"/connectors/{id_}/config", json=settings).raise_for_status()
+        begun = captured.end
+        list(captured.records(begun, _reads(id_)))
+        killed = _kill(stack_instance)
+        _wait_until_it_captures(captured, stack_instance, killed)
+        list(captured.records(begun, _completes(id_)))
+        time.sleep(1)
 
     lane = _lane(captured, since, missed, tmp_path)
     assert _rows(lane, table) == set(captured.select(f"SELECT id, a, b FROM {table}"))
@@ -87,31 +94,43 @@ def test_a_lane_ends_with_the_rows_of_the_source_whatever_was_missed_before(
 def test_an_initial_snapshot_that_is_killed_in_the_middle_starts_again_and_ends_with_the_rows_of_the_source(
     captured: Captured, stack_instance: Instance, tmp_path: Path
 ) -> None:
+    if captured.database != "postgresql":
+        pytest.skip("without a lock, a first snapshot of MySQL may miss changes: docs/capture.md")
     table = f"{SCHEMA}.initial"
     own = replace(captured, name=f"{captured.name}-initial", _marks=1_000_000)
     own.make_topics()
     _prepare(own, table)
-    load = Load(own, table)
-    load.start()
     more = {
         "table.include.list": rf"{SCHEMA}\.(initial|mark)",
         "database.server.id": "38471",
     }
     settings = own.settings() | more
-    own.connect.put(f"/connectors/{own.name}/config", json=settings).raise_for_status()
-    list(own.records(0, _reads(own.name)))
-    killed = _kill(stack_instance)
-    _wait_until_it_captures(captured, stack_instance, killed)
-    list(own.records(0, _completes(own.name)))
-    time.sleep(1)
-    load.stop = True
-    load.join()
+    with Load(own, table):
+        own.connect.put(f"/connectors/{own.name}/config", json=settings).raise_for_status()
+        list(own.records(0, _reads(own.name)))
+        killed = _kill(stack_instance)
+        _wait_until_it_captures(captured, stack_instance, killed)
+        _start_anew_without_a_place(own)
+        list(own.records(0, _completes(own.name)))
+        time.sleep(1)
 
     lane = _lane(own, 0, range(0), tmp_path)
     assert _rows(lane, table) == set(own.select(f"SELECT id, a, b FROM {table}"))
     assert lane.snapshots.active == {}
     assert _count(own, "STARTED") == 2  # the first one was cut
     own.remove()
+
+
+def _start_anew_without_a_place(captured: Captured) -> None:
+    """Do as the watch and `tongbu apply` do where the kill came before the connector had noted a place in the log."""
+    deployment = Deployment({"CONNECT_URL": str(captured.connect.base_url)})
+    end = time.monotonic() + 60
+    while captured.state() != "RUNNING":
+        if connectors.NO_PLACE in (connectors.failure(deployment, captured.name) or ""):
+            connectors.reset(deployment, captured.name)
+            connectors.resume(deployment, captured.name)
+        assert time.monotonic() < end, captured.state()
+        time.sleep(0.3)
 
 
 def _lane(captured: Captured, since: int, missed: range, folder: Path) -> Lane:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import psycopg
 import pymysql
@@ -136,27 +135,3 @@ def test_a_lost_slot_stops_the_connector_and_a_reset_heals_it(captured: Captured
     list(captured.records(since, captured.is_snapshot_end))
     read = [each.after for each in captured.changes(since) if each.table == f"{SCHEMA}.missed"]
     assert read == [{"id": 1}]
-
-
-def test_a_first_snapshot_that_was_cut_before_it_had_a_place_in_the_log_begins_anew(
-    with_binlog: Captured,
-) -> None:
-    own = replace(with_binlog, name=f"{with_binlog.name}-cut", _marks=2_000_000)
-    own.make_topics()
-    with_binlog.run(f"CREATE TABLE {SCHEMA}.cut_early (id int PRIMARY KEY)")
-    own.start(**{"table.include.list": rf"{SCHEMA}\.cut_early", "database.server.id": "58471"})
-    connector, since = f"/connectors/{own.name}", own.end
-    own.connect.put(f"{connector}/stop").raise_for_status()
-    _wait(lambda: own.connect.get(f"{connector}/status").json()["connector"]["state"] == "STOPPED")
-    noted = {"partition": {"server": own.name}, "offset": {"snapshot": "INITIAL"}}
-    _wait(lambda: own.connect.patch(f"{connector}/offsets", json={"offsets": [noted]}).is_success)
-    own.connect.put(f"{connector}/resume").raise_for_status()
-    deployment = Deployment({"CONNECT_URL": str(own.connect.base_url)})
-    _wait(lambda: connectors.NO_PLACE in (connectors.failure(deployment, own.name) or ""))
-    assert stored_offset(own.bootstrap, own.name) is None
-
-    connectors.reset(deployment, own.name)  # as `connectors.restart` does
-    connectors.resume(deployment, own.name)
-
-    list(own.records(since, own.is_snapshot_end))
-    own.remove()
