@@ -68,7 +68,6 @@ def mirror(
     console = Console(stderr=as_json)
     _show(console, found)
     if found.tables and not dry_run:
-        captured = lanes.read(subject, source).captured
         file = mirrors.write(
             subject,
             source,
@@ -79,9 +78,7 @@ def mirror(
         console.print(f"declared in {file}", highlight=False)
         now = deployment(instance, namespace, declarations)
         deploy.perform(now, None, lambda change: deploy.show(console, change))
-        known = {table.qualified for table in captured.tables} if captured else set()
-        if filled := [table for table in found.tables if table in known]:
-            fills.start(now, binding, filled)
+        _fill(now, source, binding, found)
     if read and not dry_run:
         _read(deployment(instance, namespace, declarations), source, found, console)
     console.print(
@@ -93,6 +90,15 @@ def mirror(
         typer.echo(orjson.dumps(asdict(found)).decode())
     if found.refused:
         raise typer.Exit(1)
+
+
+def _fill(subject: Deployment, source: str, binding: RelationalBinding, found: Plan) -> None:
+    """Fill the target with the tables that are read: applying has read new ones before the mirror came into force."""
+    known = lanes.read(subject, source)
+    if filled := [
+        each for each in found.tables if each in known.tables and each not in known.incomplete
+    ]:
+        fills.start(subject, binding, filled)
 
 
 def _read(subject: Deployment, source: str, found: Plan, console: Console) -> None:

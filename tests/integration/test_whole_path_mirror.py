@@ -1,5 +1,5 @@
 # ruff: noqa: F811 - a fixture of the module that it is imported from
-"""`tongbu mirror` on the running pipeline: tables that are captured already."""
+"""`tongbu mirror` on the running pipeline: tables that are captured already, and those of an unknown ERP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from test_whole_path import World, _wait_until, world  # noqa: F401 - a fixture
 
+from bench.mirrors import SCHEMA, Plan, measure
 from tongbu.deploy import commands as deploy
 from tongbu.deploy.deployment import Deployment
 from tongbu.instance import ROOT
@@ -70,3 +71,13 @@ def test_a_table_that_is_captured_already_is_mirrored_with_its_rows(
             )
         )
     assert content(source, '"SO_SODetails"')
+
+
+def test_the_tables_of_an_unknown_erp_are_one_command(world: World, tmp_path: Path) -> None:
+    """Rows of before, of meanwhile and of later: every value is compared. `python -m bench mirrors` does it with 250 tables."""
+    report = measure(world.instance, Plan(tables=6, rows=20), tmp_path, print)
+
+    with psycopg.connect(world.environment["ERP_DSN"], autocommit=True) as erp:
+        erp.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
+    assert report["rows"] >= 6 * 19
+    assert report["written_meanwhile"] > 0
