@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -180,13 +180,12 @@ def mirrored(binding: RelationalBinding) -> dict[str, MirrorTable]:
     return {name: table for name, (_, table) in found.items()}
 
 
-def begin_fill(binding: RelationalBinding, source: str, entity: str, fill_id: str) -> None:
-    """Announce a fill; raise TongbuError where the target can't be used."""
+def begin_fills(binding: RelationalBinding, begun: Sequence[tuple[str, str, str]]) -> None:
+    """Announce fills, each as source, entity or table, and id; raise TongbuError where the target can't be used."""
     with opened(binding) as (target, cursor):
         try:
-            fills.begin(
-                cursor, target.table("tongbu_fill"), binding.binding, source, entity, fill_id
-            )
+            for each in begun:
+                fills.begin(cursor, target.table("tongbu_fill"), binding.binding, *each)
         except (psycopg.Error, pymysql.Error) as error:
             raise target.explain(error) from None
 

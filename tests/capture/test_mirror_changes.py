@@ -88,7 +88,7 @@ def test_a_damaged_mirror_is_filled_again_and_what_is_left_over_goes(
         f"INSERT INTO {own} VALUES (99, 9, 'left over')",
     ):
         same.run(damage)
-    targets.begin_fill(same.binding, mirrored.source, name, "f1")
+    targets.begin_fills(same.binding, [(mirrored.source, name, "f1")])
 
     mirrored.control(
         Republish(source=mirrored.source, entity=name, fill="f1", limit=2, bindings=(same.name,))

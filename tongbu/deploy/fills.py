@@ -36,22 +36,23 @@ def announce(
         )
     order = dict.fromkeys(each.entity for each in targets.tables(binding, deployment.catalog))
     mapped = {(each.value.source, each.value.entity) for each in deployment.mappings}
-    begun: dict[str, str] = {}
-    for entity in [each for each in order if each in entities]:
-        for source in binding.sources:
-            if (source, entity) in mapped:
-                fill = f"{binding.binding}-{entity}-{uuid.uuid4().hex[:12]}"
-                targets.begin_fill(binding, source, entity, fill)
-                begun[fill] = f"{entity} from {source}"
-    for table in [each for each in mirrored if each in entities]:
-        fill = f"{binding.binding}-{uuid.uuid4().hex[:12]}"
-        targets.begin_fill(binding, mirrored[table], table, fill)
-        begun[fill] = f"{table} from {mirrored[table]}"
+    begun = [
+        (source, entity, f"{binding.binding}-{entity}-{uuid.uuid4().hex[:12]}")
+        for entity in order
+        for source in binding.sources
+        if entity in entities and (source, entity) in mapped
+    ]
+    begun += [
+        (source, table, f"{binding.binding}-{uuid.uuid4().hex[:12]}")
+        for table, source in mirrored.items()
+        if table in entities
+    ]
     if not begun:
         raise TongbuError(
             f"no source of {binding.binding} maps {', '.join(entities)}", "Declare a mapping first."
         )
-    return begun
+    targets.begin_fills(binding, begun)
+    return {fill: f"{what} from {source}" for source, what, fill in begun}
 
 
 def mirrored_in(deployment: Deployment, binding: RelationalBinding) -> dict[str, str]:
@@ -94,8 +95,8 @@ def plan(deployment: Deployment) -> Iterator[Change]:
 
 
 def _ask(deployment: Deployment, binding: RelationalBinding) -> None:
-    for record in _waiting(binding):
-        lanes.append(deployment, record)
+    if waiting := _waiting(binding):
+        lanes.append(deployment, *waiting)
 
 
 def _waiting(binding: RelationalBinding) -> list[Republish]:

@@ -151,14 +151,14 @@ def read(deployment: Deployment, source: str) -> Known:
     return known
 
 
-def append(deployment: Deployment, record: control.ControlRecord) -> int:
-    """Append a control record to its source's lane log; give its Kafka offset."""
+def append(deployment: Deployment, *records: control.ControlRecord) -> int:
+    """Append control records to their sources' lane logs, in order; give the Kafka offset of the last."""
     failures: list[str] = []
     offsets: list[int] = []
 
     def delivered(error: Any, message: Any) -> None:
         if error:
-            failures.append(str(error))
+            failures.append(f"{message.topic()}: {error}")
         else:
             offsets.append(message.offset())
 
@@ -171,14 +171,15 @@ def append(deployment: Deployment, record: control.ControlRecord) -> int:
             "log_level": 0,
         }
     )
-    key, value = control.encode(record)
-    topic = deployment.lane_topic(record.source)
-    producer.produce(topic, value, key, 0, on_delivery=delivered)
+    for record in records:
+        key, value = control.encode(record)
+        topic = deployment.lane_topic(record.source)
+        producer.produce(topic, value, key, 0, on_delivery=delivered)
     producer.flush(_SECONDS + 5)
-    if not offsets:
+    if len(offsets) < len(records):
         why = failures[0] if failures else "the broker did not answer"
-        raise TongbuError(f"{topic}: {why}", "Is Kafka up? `tongbu status` tells.")
-    return offsets[0]
+        raise TongbuError(why, "Is Kafka up? `tongbu status` tells.")
+    return offsets[-1]
 
 
 def _open(deployment: Deployment, source: str) -> None:
