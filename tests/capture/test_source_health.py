@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pymysql
@@ -97,6 +98,25 @@ def test_the_capture_user_can_not_write(captured: Captured) -> None:
                 cursor.execute(statement)
 
 
+def test_a_connector_that_goes_on_between_the_two_looks_has_lost_nothing(
+    captured: Captured,
+) -> None:
+    if captured.database != "postgresql":
+        pytest.skip("PostgreSQL only")
+    captured.until_now(captured.end)
+    slot = captured.settings()["slot.name"]
+    place = f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{slot}'"
+    before = captured.select(place)
+
+    def goes_on() -> dict[str, Any] | None:
+        _wait(lambda: captured.select(place) != before)  # a heartbeat, or what came before it
+        return stored_offset(captured.bootstrap, captured.name)
+
+    with psycopg.connect(captured.dsn) as pg:
+        found = postgresql.slot_finding(captured.name, pg, goes_on, slot)
+    assert (found.check, found.level) == ("slot", "ok")
+
+
 def test_a_lost_slot_stops_the_connector_and_a_reset_heals_it(captured: Captured) -> None:
     if captured.database != "postgresql":
         pytest.skip("PostgreSQL only")
@@ -114,7 +134,7 @@ def test_a_lost_slot_stops_the_connector_and_a_reset_heals_it(captured: Captured
     stored = stored_offset(captured.bootstrap, captured.name)
     assert stored is not None
     with psycopg.connect(captured.dsn) as pg:
-        found = postgresql.slot_finding(captured.name, pg, stored, slot)
+        found = postgresql.slot_finding(captured.name, pg, lambda: stored, slot)
     assert (found.check, found.level) == ("loss", "alarm")
     assert f"changes since lsn {postgresql.lsn(stored['lsn'])} (20" in found.what
     assert f"`tongbu recapture {captured.name}`" in found.remedy
@@ -123,7 +143,7 @@ def test_a_lost_slot_stops_the_connector_and_a_reset_heals_it(captured: Captured
     _wait(lambda: "no longer available" in captured.state())
     captured.run(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
     with psycopg.connect(captured.dsn) as pg:
-        younger = postgresql.slot_finding(captured.name, pg, stored, slot)
+        younger = postgresql.slot_finding(captured.name, pg, lambda: stored, slot)
     assert younger.check == "loss"
     assert "is younger than what was captured" in younger.what
 

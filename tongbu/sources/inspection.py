@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from schemas.captured import Table
 from schemas.errors import TongbuError
@@ -38,13 +39,13 @@ def _source(deployment: Deployment, name: str) -> Iterator[Finding]:
             else:
                 found.append(table)
         yield Finding(name, "tables", "ok", f"{len(found)} mapped tables, each with a key")
-        offset = stored_offset(deployment.bootstrap, name)
+        stored = partial(stored_offset, deployment.bootstrap, name)
         with asking(deployment, name) as ask:
             if source.database == "postgresql":
                 slot = slot_name(deployment, name)
-                yield from postgresql.inspect(name, ask, tuple(found), offset, slot)
+                yield from postgresql.inspect(name, ask, tuple(found), stored, slot)
             else:
-                yield from mysql.inspect(name, source.database, ask, offset)
+                yield from mysql.inspect(name, source.database, ask, stored())
     except TongbuError as error:
         yield Finding(name, "source", "alarm", error.message, error.remedy)
     yield _heartbeat(deployment, name)

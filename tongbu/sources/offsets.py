@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import orjson
@@ -24,12 +25,12 @@ _PLACES = ("lsn", "file")
 
 def losses(deployment: Deployment, name: str) -> list[Finding]:
     """Compare what capture has stored of a source with its slot or binlog; give what is lost. For before a start."""
-    offset = stored_offset(deployment.bootstrap, name)
+    stored = partial(stored_offset, deployment.bootstrap, name)
     with asking(deployment, name) as ask:
         if deployment.sources[name].database == "postgresql":
-            found = postgresql.slot_finding(name, ask, offset, slot_name(deployment, name))
+            found = postgresql.slot_finding(name, ask, stored, slot_name(deployment, name))
         else:
-            found = mysql.binlog_finding(name, ask, offset)
+            found = mysql.binlog_finding(name, ask, stored())
     return [found] if found.check == "loss" else []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,17 +31,17 @@ def inspect(
     name: str,
     pg: psycopg.Connection[Any],
     tables: tuple[Table, ...],
-    offset: dict[str, Any] | None,
+    stored: Callable[[], dict[str, Any] | None],
     slot: str = "tongbu",
 ) -> Iterator[Finding]:
-    """Look at a PostgreSQL source; `offset` is what capture has stored."""
+    """Look at a PostgreSQL source; `stored` gives the offset that capture has stored."""
     level = pg.execute("SHOW wal_level").fetchone()
     if level != ("logical",):
         why = f"wal_level is {level and level[0]}"
         yield Finding(name, "log", "alarm", why, "Set wal_level=logical, restart.")
     yield _publication(name, pg, tables)
     yield from _identities(name, pg)
-    yield slot_finding(name, pg, offset, slot)
+    yield slot_finding(name, pg, stored, slot)
 
 
 def _publication(name: str, pg: psycopg.Connection[Any], tables: tuple[Table, ...]) -> Finding:
@@ -74,10 +74,19 @@ def _identities(name: str, pg: psycopg.Connection[Any]) -> Iterator[Finding]:
 
 
 def slot_finding(
-    name: str, pg: psycopg.Connection[Any], offset: dict[str, Any] | None, slot: str = "tongbu"
+    name: str,
+    pg: psycopg.Connection[Any],
+    stored: Callable[[], dict[str, Any] | None],
+    slot: str = "tongbu",
 ) -> Finding:
-    """Compare the slot with what capture has stored: a slot that is gone, lost or younger is a loss, with its range."""
+    """
+    Compare the slot with what capture has stored: a slot that is gone, lost or younger is a loss, with its range.
+
+    `stored` is asked after the slot: a running connector stores its offset first and moves the slot then, so the other
+    order would take the step between the two looks for a gap.
+    """
     row = pg.execute(_SLOT, [slot]).fetchone()
+    offset = stored()
     if row is None:
         if offset is None:
             remedy = "`tongbu apply` starts the connector."
@@ -86,14 +95,13 @@ def slot_finding(
             name, f"the slot is gone: changes since {_place(offset)} are lost, up to a new one"
         )
     active, status, lag, retained, confirmed, keeps = row
-    stored = offset and offset.get("lsn")
     if status == "lost":
         since = f" after {_place(offset)}" if offset else ""
         return lost(
             name,
             f"the server dropped WAL that the slot needed (max_slot_wal_keep_size): changes{since} are lost",
         )
-    if offset and stored and confirmed > stored:
+    if offset and confirmed > offset.get("lsn", confirmed):
         gap = f"{_place(offset)} to {lsn(confirmed)}"
         return lost(name, f"the slot is younger than what was captured: changes of {gap} are lost")
     figures = {
