@@ -13,7 +13,10 @@ from confluent_kafka import Producer
 
 from bench.harm.stack import Harm, Stack, last
 from bench.system import one, wait
+from schemas.errors import TongbuError
+from tongbu import dead_letters
 from tongbu.deploy.captured import mysql_arguments
+from tongbu.deploy.deployment import Deployment
 from tongbu.instance import ROOT
 
 #: Records that no capture writes: no JSON, no event, nothing at all.
@@ -100,10 +103,17 @@ def renamed_column(stack: Stack, harm: Harm) -> None:
             oa.commit()
             last(harm)
             oa.cursor().execute(rename.format(*reversed(names)))
-    # rows that came under the other name lack the column: they are read again, then the table may go on
+    # Where the watch has seen the other name, `apply` lets the table go; else somebody has to say that it fits.
     _tongbu(stack, "apply")
-    _tongbu(stack, "snapshot", harm.target, table)
     _tongbu(stack, "dlq", "resume", harm.target, table, check=False)
+    wait("the table goes on", lambda: table not in _quarantined(stack), _LONG_SECONDS)
+    _tongbu(stack, "snapshot", harm.target, table)  # rows that came meanwhile lack the column
+
+
+def _quarantined(stack: Stack) -> set[str]:
+    subject = Deployment(stack.environment)
+    letters = dead_letters.read(subject.bootstrap, subject.registry)
+    return {dead_letters.table_of(letter) for letter in letters}
 
 
 def fill(stack: Stack, harm: Harm) -> None:
@@ -121,11 +131,14 @@ def snapshot(stack: Stack, harm: Harm) -> None:
 
 
 def _tongbu(stack: Stack, *arguments: str, check: bool = True) -> None:
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "tongbu.cli", *arguments],
         env=stack.environment,
         cwd=ROOT,
         capture_output=True,
-        check=check,
+        text=True,
+        check=False,
         timeout=_LONG_SECONDS,
     )
+    if check and done.returncode:
+        raise TongbuError(f"tongbu {' '.join(arguments)} failed", done.stderr.strip())
