@@ -110,7 +110,7 @@ def renamed_column(stack: Stack, harm: Harm) -> None:
     _tongbu(stack, "snapshot", harm.target, table)  # rows that came meanwhile lack the column
 
 
-def _quarantined(stack: Stack) -> set[str]:
+def _quarantined(stack: Stack) -> set[str | None]:
     subject = Deployment(stack.environment)
     letters = dead_letters.read(subject.bootstrap, subject.registry)
     return {dead_letters.table_of(letter) for letter in letters}
