@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.errors import TongbuError
+from tongbu.deploy.commands import FolderOption
 from tongbu.instance import Instance, complete_environment, run_folder
 from tongbu.progress import Steps
 from tongbu.stack.commands import InstanceName
@@ -24,15 +25,24 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
-def reconcile(instance: InstanceName = "default", as_json: AsJson = False) -> None:
-    """Compare every mapped row of the sources with every target; meant for a quiet moment. Exit code 1 on a difference."""
+def reconcile(
+    instance: InstanceName = "default",
+    declarations: FolderOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Compare every mapped row of the sources, and every mirrored table, with every target; meant for a quiet moment.
+
+    Exit code 1 on a difference.
+    """
     from tongbu import reconcile as reconciliation
     from tongbu import reports
+    from tongbu.deploy.deployment import Deployment
 
-    environment = _environment(instance)
+    subject = Deployment(_environment(instance), declarations=declarations)
     with Steps(Console(stderr=True)) as steps:
-        declared = reconciliation.in_force(environment)
-        report = reconciliation.reconcile(environment, declared, steps)
+        declared = reconciliation.in_force(subject)
+        report = reconciliation.reconcile(subject, declared, steps)
     if as_json:
         _print_json(report.as_json())
     else:

@@ -63,16 +63,17 @@ class Demo:
         self._title("Starting databases, Kafka, Connect, registry, processor and sink writers")
         with Progress(self._console) as progress:
             lifecycle.up(self._instance, progress)
+        subject = Deployment(self._environment)
         self._title("Deploying topics, schemas, connectors, tables, mappings and rules")
         with self._steps() as steps, steps.step("changes") as advance:
-            deploy.perform(Deployment(self._environment), None, lambda _: advance(1))
+            deploy.perform(subject, None, lambda _: advance(1))
         self._title("Publishing the initial snapshot")
         self._wait_for_snapshot()
         measured = self._measure()
         self._title("Comparing every mapped row of both sources with every target")
-        declared = reconcile.in_force(self._environment)
+        declared = reconcile.in_force(subject)
         with self._steps() as steps:
-            parity = reconcile.reconcile(self._environment, declared, steps)
+            parity = reconcile.reconcile(subject, declared, steps)
         show_parity(parity, self._console)
         return self._conclude(measured, parity, declared)
 

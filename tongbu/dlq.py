@@ -40,10 +40,13 @@ def list_(instance: InstanceName = "default", entity: Entity = None, as_json: Js
     if as_json:
         typer.echo(orjson.dumps([_plain(letter) for letter in found]).decode())
         return
-    table = Table("since", "entity", "withheld", "stage", "code", "letter", box=None)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("since (UTC)", no_wrap=True)
+    for name in ("entity", "withheld", "stage", "code", "letter"):
+        table.add_column(name, overflow="fold")  # ids are there to be copied
     for letter in found:
         table.add_row(
-            _time(letter["at"]), letter["entity"], letter["entity_id"] or dead_letters.table_of(letter),
+            _time(letter["at"])[:19], letter["entity"], letter["entity_id"] or dead_letters.table_of(letter),
             letter["stage"], letter["code"], letter["id"],
         )  # fmt: skip
     Console().print(table if found else "no open letters")

@@ -29,7 +29,8 @@ class Flow:
     name: str
     behind: int | None
     state: str
-    dead_letters: int = 0
+    #: Canonical ids whose current state can't be published: `tongbu dlq list` names them.
+    withheld: int = 0
     set_aside: tuple[SetAside, ...] = ()
     filling: tuple[Fill, ...] = ()
     #: Quarantined table -> why it is, and how many of its changes are kept.
@@ -53,9 +54,7 @@ def inspect(instance: Instance) -> list[Flow]:
         state = lane.get("stopped") or ("running" if lane else "not read yet")
         quarantined = lane.get("quarantined", {})
         flows.append(
-            Flow(
-                "lane", source, behind, state, lane.get("dead_letters", 0), quarantined=quarantined
-            )
+            Flow("lane", source, behind, state, lane.get("withheld", 0), quarantined=quarantined)
         )
     complete_environment(instance.name)
     flows += [_sink(bootstrap, declared.value) for declared in load_bindings(FOLDER)]
@@ -90,14 +89,14 @@ def _behind(bootstrap: str, group: str, topic: str) -> int | None:
 
 def report(flows: list[Flow]) -> RenderableType:
     """Give the flows for a person, below them what targets could not take yet and how far their fills are."""
-    columns = ("flow", "behind", "dead letters", "set aside", "state")
+    columns = ("flow", "behind", "withheld", "set aside", "state")
     table = Table(*columns, box=None, pad_edge=False)
     notes = []
     for flow in flows:
         table.add_row(
             f"{flow.kind} {flow.name}",
             "?" if flow.behind is None else f"{flow.behind:,}",
-            str(flow.dead_letters or ""),
+            f"{flow.withheld:,}" if flow.withheld else "",
             f"{apart:,}" if (apart := sum(each.count for each in flow.set_aside)) else "",
             Text(flow.state, "green" if flow.well else "red"),
         )

@@ -49,6 +49,11 @@ def compare(
                     )
                     if late:
                         report.late[name] = late
+    mirrors = [each.value for each in deployment.mirrors]
+    for name, binding in known.items():
+        named = {table for each in mirrors if each.binding == name for table in each.tables}
+        if undeclared := sorted(targets.mirrored(binding).keys() - named):
+            report.undeclared[name] = undeclared
 
 
 def _keys(source: str, table: str, ids: Mapping[str, str]) -> set[Texts]:

@@ -20,7 +20,6 @@ from schemas.catalog import Catalog
 from schemas.codec import Decoder
 from schemas.declarations import RelationalBinding, load_bindings
 from schemas.errors import TongbuError
-from schemas.registry import Registry
 from sink_writers import bindings, targets
 from sink_writers.changes import Rows, merge
 from sink_writers.messages import Record
@@ -36,11 +35,15 @@ from tongbu.progress import Steps
 
 @dataclass(slots=True)
 class Report:
-    """What came of a reconciliation; `set_apart` is entity -> id -> why, `late` the fields not compared."""
+    """
+    What came of a reconciliation; `set_apart` is entity -> id -> why, `late` the fields not compared, `undeclared`
+    target -> mirrored tables that no declaration names, so that nothing of them is compared.
+    """
 
     targets: dict[str, Parity] = field(default_factory=dict)
     set_apart: dict[str, dict[str, str]] = field(default_factory=dict)
     late: dict[str, list[str]] = field(default_factory=dict)
+    undeclared: dict[str, list[str]] = field(default_factory=dict)
 
     def apart(self, entity: str, id_: str, why: str) -> None:
         """Set an id apart."""
@@ -57,6 +60,7 @@ class Report:
             "targets": {name: parity.as_json() for name, parity in self.targets.items()},
             "set_apart": self.set_apart,
             "not_compared": self.late,
+            "not_declared": self.undeclared,
         }
 
 
@@ -66,9 +70,8 @@ def relational_bindings() -> list[RelationalBinding]:
     return [binding for binding in loaded if isinstance(binding, RelationalBinding)]
 
 
-def in_force(environment: Mapping[str, str]) -> dict[str, InForce]:
+def in_force(deployment: Deployment) -> dict[str, InForce]:
     """Give what is declared on disk, by source, compiled for the tables as they are live; raise TongbuError."""
-    deployment = Deployment(dict(environment))
     found = {}
     for name, source in deployment.sources.items():
         declared = lanes.declarations(deployment, name)
@@ -76,7 +79,7 @@ def in_force(environment: Mapping[str, str]) -> dict[str, InForce]:
             raise TongbuError(
                 f"source {name}: its schemas are not registered", "Run `tongbu apply`."
             )
-        dsn = environment[f"{name.upper()}_DSN"]
+        dsn = deployment.environment[f"{name.upper()}_DSN"]
         live = captured.read(name, source, dsn, deployment.tables_of(name))
         found[name] = compile_in_force(declared, live)
         for misfit in found[name].misfits.values():
@@ -84,12 +87,10 @@ def in_force(environment: Mapping[str, str]) -> dict[str, InForce]:
     return found
 
 
-def reconcile(
-    environment: Mapping[str, str], declared: Mapping[str, InForce], steps: Steps
-) -> Report:
+def reconcile(deployment: Deployment, declared: Mapping[str, InForce], steps: Steps) -> Report:
     """Compare all; `declared` as `in_force` gives it. Raise ServiceUnavailable where a database is down."""
     report = Report()
-    letters = open_letters(environment["KAFKA_BOOTSTRAP"], Registry(environment["REGISTRY_URL"]))
+    letters = open_letters(deployment.bootstrap, deployment.registry)
     for letter in letters:
         if letter["entity"] is not None and letter["entity_id"] is not None:
             report.apart(letter["entity"], letter["entity_id"], f"dead letter: {letter['code']}")
@@ -99,10 +100,10 @@ def reconcile(
         for name, each in declared.items():
             source = ExpectedSource(name, each, folder / name)
             stack.callback(source.close)
-            _fill(source, environment[f"{name.upper()}_DSN"], steps)
+            _fill(source, deployment.environment[f"{name.upper()}_DSN"], steps)
             sources.append(source)
         _Comparison(sources, report, steps).run(relational_bindings(), Catalog.load())
-    mirrored.compare(Deployment(dict(environment)), relational_bindings(), report, steps)
+    mirrored.compare(deployment, relational_bindings(), report, steps)
     return report
 
 

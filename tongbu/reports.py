@@ -36,3 +36,9 @@ def show_parity(report: Report, console: Console) -> None:
     for entity, fields in report.late.items():
         note = f"as of the last change, not compared: {entity} {', '.join(fields)}"
         console.print(f"[dim]{note}[/]", highlight=False)
+    for target, tables in report.undeclared.items():
+        note = f"mirrored to {target}, but not declared here, so not compared: {', '.join(tables)}"
+        console.print(f"[yellow]{note}[/]", highlight=False)
+        console.print(
+            "  `tongbu reconcile --declarations DIR` takes the declarations of another folder."
+        )

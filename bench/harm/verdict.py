@@ -17,6 +17,7 @@ from schemas.errors import ServiceUnavailable
 from sink_writers import bindings
 from tongbu import reconcile, topics
 from tongbu.accounting import TRANSACTIONS
+from tongbu.deploy.deployment import Deployment
 from tongbu.progress import Steps
 
 #: What is not quiet after so long never will be.
@@ -53,7 +54,8 @@ def judge(environment: Mapping[str, str], steps: Steps) -> dict[str, Any]:
     `withheld` are ids that were set apart: whatever harm was done, nothing may be left over.
     """
     quiet = await_quiet(environment)
-    parity = reconcile.reconcile(environment, reconcile.in_force(environment), steps)
+    subject = Deployment(dict(environment))
+    parity = reconcile.reconcile(subject, reconcile.in_force(subject), steps)
     rows: Counter[str] = sum((each.kinds for each in parity.targets.values()), Counter())
     found = effects(_approved(environment), _received(environment))
     return {

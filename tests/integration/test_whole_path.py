@@ -100,9 +100,8 @@ class World:
     def mismatches(self) -> dict[str, int]:
         """Compare every mapped row of the sources with every target."""
         with Steps(Console(file=StringIO())) as steps:
-            report = reconcile.reconcile(
-                self.environment, reconcile.in_force(self.environment), steps
-            )
+            subject = Deployment(self.environment)
+            report = reconcile.reconcile(subject, reconcile.in_force(subject), steps)
         return {name: parity.mismatches for name, parity in report.targets.items()}
 
 

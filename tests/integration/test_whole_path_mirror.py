@@ -33,10 +33,9 @@ def declarations(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iter
         target.execute("DELETE FROM canonical.tongbu_mirror")
 
 
-def mirror(world: World, declarations: Path, *arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "tongbu.cli", "mirror", *arguments, "--to", "warehouse"]
+def tongbu(world: World, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
-        [*command, "--declarations", str(declarations)],
+        [sys.executable, "-m", "tongbu.cli", *arguments],
         env={**world.environment, "TONGBU_INSTANCE": world.instance.name, "COLUMNS": "200"},
         capture_output=True,
         text=True,
@@ -56,9 +55,9 @@ def test_a_table_that_is_captured_already_is_mirrored_with_its_rows(
     declarations: Path,
 ) -> None:
     source, target = world.environment["ERP_DSN"], world.environment["WAREHOUSE_DSN"]
-    code, said = mirror(
-        world, declarations, "erp", "public.Customer", "public.SO_*", "--prefix", "u8_"
-    )
+    own = ("--declarations", str(declarations))
+    what = ("erp", "public.Customer", "public.SO_*", "--prefix", "u8_", "--to", "warehouse")
+    code, said = tongbu(world, "mirror", *what, *own)
     assert code == 0, said
     load = world.play(200, seed=31)
     load.join()
@@ -71,6 +70,20 @@ def test_a_table_that_is_captured_already_is_mirrored_with_its_rows(
             )
         )
     assert content(source, '"SO_SODetails"')
+
+    code, said = tongbu(world, "reconcile")
+    assert code == 0, said
+    assert "not compared: public.Customer, public.SO_SODetails, public.SO_SOMain" in said
+    code, said = tongbu(world, "reconcile", *own)
+    assert code == 0, said
+    assert "not declared" not in said
+    with psycopg.connect(target, autocommit=True) as warehouse:
+        damage = 'UPDATE canonical."u8_Customer" SET "cCusName" = {} WHERE "cCusCode" = \'C0003\''
+        warehouse.execute(damage.format('"cCusName" || 1'))
+        code, said = tongbu(world, "reconcile", *own)
+        assert code == 1
+        assert "warehouse u8_Customer [C0003] differs: cCusName" in said
+        warehouse.execute(damage.format('left("cCusName", -1)'))
 
 
 def test_the_tables_of_an_unknown_erp_are_one_command(world: World, tmp_path: Path) -> None:
