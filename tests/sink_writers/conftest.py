@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -493,6 +493,25 @@ def target(
     made = make_target(kind, world, environment_of(kind, request), theirs=variant == "theirs")
     yield made
     made.close()
+
+
+@pytest.fixture(params=DATABASES)
+def server(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """A kind of database and the environment that leads to it, which is the test's, too; MySQL with a database of its own."""
+    kind, environment = request.param, environment_of(request.param, request)
+    with ExitStack() as cleanup:
+        if kind == "mysql":
+            name, dsn = f"d{uuid.uuid4().hex[:8]}", environment["MYSQL_DSN"]
+            admin = cleanup.enter_context(closing(pymysql.connect(**mysql_arguments(dsn))))
+            admin.cursor().execute(f"create database {name}")
+            cleanup.callback(admin.cursor().execute, f"drop database {name}")
+            environment["MYSQL_DSN"] = rename(dsn, name)
+        for name in ("WAREHOUSE_DSN", "HUB_DSN", "OA_HUB_DSN", "MYSQL_DSN"):
+            if name in environment:
+                monkeypatch.setenv(name, environment[name])
+        yield kind, environment
 
 
 @pytest.fixture(params=KINDS[1:])

@@ -92,7 +92,7 @@ class Pipeline:
         self.environment = (
             os.environ | stack | {"TONGBU_NAMESPACE": self.namespace, "TONGBU_DATA": str(folder)}
         )
-        dsn = {"postgresql": "WAREHOUSE_DSN", "mariadb": "OA_HUB_DSN"}[kind]
+        dsn = {"postgresql": "WAREHOUSE_DSN", "mariadb": "OA_HUB_DSN", "mysql": "MYSQL_DSN"}[kind]
         (folder / f"{self.name}.yaml").write_text(
             BINDING.format(name=self.name, reads=reads, kind=kind, dsn=dsn)
         )
@@ -196,12 +196,11 @@ def pipeline(stack, tmp_path, monkeypatch):
     made.close()
 
 
-@pytest.fixture(params=["postgresql", "mariadb"])
-def either(request, stack, tmp_path, monkeypatch):
-    """The same for a target of each family."""
-    for name in ("WAREHOUSE_DSN", "HUB_DSN", "OA_HUB_DSN"):
-        monkeypatch.setenv(name, stack[name])
-    made = Pipeline(stack, tmp_path, kind=request.param)
+@pytest.fixture
+def each(server, tmp_path):
+    """The same for a target of each kind."""
+    kind, environment = server
+    made = Pipeline(environment, tmp_path, kind=kind)
     yield made
     made.close()
 
@@ -231,21 +230,21 @@ def expected(total: int) -> dict[str, tuple[str, list[str]]]:
     }
 
 
-def test_killed_in_mid_load_it_goes_on_without_loss_or_repeat(either):
-    either.make_topic()
-    either.make_tables()
-    process = either.start()
+def test_killed_in_mid_load_it_goes_on_without_loss_or_repeat(each):
+    each.make_topic()
+    each.make_tables()
+    process = each.start()
     total = 1500
     for version in range(1, total + 1):
-        either.produce(version)
+        each.produce(version)
         time.sleep(0.002)
         if version in (400, 900):
-            wait_for(lambda: len(either.state()) > 0)
+            wait_for(lambda: len(each.state()) > 0)
             process.send_signal(signal.SIGKILL)
-            process = either.start()
-    assert either.producer.flush(10) == 0
+            process = each.start()
+    assert each.producer.flush(10) == 0
 
-    wait_for(lambda: either.state() == expected(total))
+    wait_for(lambda: each.state() == expected(total))
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=15)
     assert process.returncode == 0, output.decode()
@@ -279,26 +278,26 @@ def test_it_waits_by_name_for_topic_and_tables(pipeline):
     assert "Traceback" not in said + output.decode()
 
 
-def test_an_owner_that_stands_still_past_its_session_moves_no_row_back(either):
-    either.make_topic()
-    either.make_tables()
-    first = either.start()
+def test_an_owner_that_stands_still_past_its_session_moves_no_row_back(each):
+    each.make_topic()
+    each.make_tables()
+    first = each.start()
     for version in range(1, 401):
-        either.produce(version)
-    either.producer.flush(10)
-    wait_for(lambda: len(either.state()) > 0)
+        each.produce(version)
+    each.producer.flush(10)
+    wait_for(lambda: len(each.state()) > 0)
     first.send_signal(signal.SIGSTOP)
-    second = either.start()
+    second = each.start()
     for version in range(401, 801):
-        either.produce(version)
-    either.producer.flush(10)
-    wait_for(lambda: either.state() == expected(800), 60)
+        each.produce(version)
+    each.producer.flush(10)
+    wait_for(lambda: each.state() == expected(800), 60)
     first.send_signal(signal.SIGCONT)
     for version in range(801, 1201):
-        either.produce(version)
+        each.produce(version)
         time.sleep(0.002)
-    either.producer.flush(10)
-    wait_for(lambda: either.state() == expected(1200), 60)
+    each.producer.flush(10)
+    wait_for(lambda: each.state() == expected(1200), 60)
 
     for process in (first, second):
         process.send_signal(signal.SIGTERM)
