@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -221,6 +222,27 @@ def test_kill_9_of_processor_and_sinks_in_mid_load_loses_and_doubles_nothing(wor
     world.settle()
 
     assert world.mismatches() == NONE
+
+
+def test_a_large_value_that_an_update_leaves_out_stays_in_both_targets(world: World) -> None:
+    memo, phone = secrets.token_hex(20_000), secrets.token_hex(4)
+    change = """UPDATE "Customer" SET {} = %s WHERE "cCusCode" = 'C0007'"""
+    with psycopg.connect(world.environment["ERP_DSN"], autocommit=True) as erp:
+        erp.execute(change.format('"cMemo"'), [memo])
+        erp.execute(change.format('"cCusPhone"'), [phone])  # the log has no memo for it (TOAST)
+    ask = "SELECT note, phone FROM {}customer WHERE code = 'C0007'"
+    with (
+        psycopg.connect(world.environment["WAREHOUSE_DSN"], autocommit=True) as warehouse,
+        pymysql.connect(**mysql_arguments(world.environment["OA_HUB_DSN"]), autocommit=True) as oa,
+    ):
+
+        def rows() -> list[Any]:
+            cursor = oa.cursor()
+            cursor.execute(ask.format(""))
+            return [warehouse.execute(ask.format("canonical.")).fetchone(), cursor.fetchone()]
+
+        _wait_until(lambda: [row[1] for row in rows()] == [phone, phone])
+        assert rows() == [(memo, phone), (memo, phone)]
 
 
 def test_kill_9_of_connect_in_mid_load_loses_and_doubles_nothing(world: World) -> None:
