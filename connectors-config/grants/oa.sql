@@ -1,4 +1,4 @@
--- What Tongbu needs in a MariaDB or MySQL source, for its DBA to read and run.
+-- What Tongbu needs in a MariaDB source, for its DBA to read and run (MySQL: mysql-example.sql).
 -- Least privilege: reads the database and the binlog, nothing else. No write, no DDL, no trigger, no global lock
 -- (the connector runs with snapshot.locking.mode=none).
 -- Placeholders: {user} the capture user, {password} its password, {database} the captured database.

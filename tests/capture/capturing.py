@@ -187,11 +187,14 @@ class Captured:
         if self.database == "postgresql":
             _prepare_postgresql(self)
         else:
+            # 8.0.15 knows no FLUSH_TABLES yet (connectors-config/grants/mysql-example.sql)
+            lock = ["RELOAD"] if self.database == "mysql" else []
+            rights = ", ".join(["REPLICATION SLAVE", "REPLICATION CLIENT", *lock])
             for statement in (
                 f"CREATE DATABASE {SCHEMA} CHARACTER SET utf8mb4",
                 f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}'",
                 f"GRANT SELECT ON {SCHEMA}.* TO {USER}@'%'",
-                f"GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {USER}@'%'",
+                f"GRANT {rights} ON *.* TO {USER}@'%'",
             ):
                 with pymysql.connect(**mysql_arguments(self.dsn)) as my, my.cursor() as cursor:
                     cursor.execute(statement)
