@@ -165,7 +165,12 @@ class Turn:
         if isinstance(plan, MirrorPlan):
             chunk, more = self._mirror_chunk(control, plan)
         elif control.ids:
-            yield from self._publish(plan, publish.with_ids(plan, control.ids, self.store))
+            found = publish.with_ids(plan, control.ids, self.store)
+            there = {id_ for id_, _ in found}
+            self.message.gone += [
+                (plan.writer.topic, id_) for id_ in control.ids if id_ not in there
+            ]
+            yield from self._publish(plan, found)
             return
         else:
             found = publish.ids_after(plan, control.after, control.limit + 1, self.store)

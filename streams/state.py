@@ -136,8 +136,10 @@ class State:
                 yield key, _unpack(value)
 
     def unwritten(self, prefix: bytes) -> list[bytes]:
-        """Give the keys under a prefix that batches in memory have set; those that are set down are not among them."""
-        return [key for key in self._overlay if key.startswith(prefix)]
+        """Give the keys under a prefix that batches have set or removed which are not written yet."""
+        down = self._stored(_SET_DOWN, prefix, b"") if self._down else ()
+        in_memory = [key for key in self._overlay if key.startswith(prefix)]
+        return in_memory + [key for key, _ in down if key not in self._overlay]
 
     def scan(
         self, prefix: bytes, after: bytes = b"", limit: int | None = None

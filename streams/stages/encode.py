@@ -38,13 +38,18 @@ class Moment(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Message:
-    """The content of canonical.transactions.v1 for one lane offset; `sizes`: how many records each part has."""
+    """
+    The content of canonical.transactions.v1 for one lane offset; `sizes`: how many records each part has.
+
+    `gone` are topic and id of what was asked for by id and is not there: a tombstone on the entity's topic says so.
+    """
 
     records: Spool[dict[str, Any]]
     sizes: list[int] = field(default_factory=lambda: [0])
     withheld: list[dict[str, str]] = field(default_factory=list)
     fill: dict[str, Any] | None = None
     only_bindings: list[str] = field(default_factory=list)
+    gone: list[tuple[str, str]] = field(default_factory=list)
     _part_bytes: int = 0
 
     def add(self, record: dict[str, Any]) -> None:
@@ -112,10 +117,9 @@ def entity_outputs(message: Message, moment: Moment) -> Iterator[Output]:
         if record["topic"] in _MIRROR:
             continue
         key = record["key"].encode()
-        entity = record["topic"].split(".")[1]
+        identity = _identity(moment, record["topic"], record["key"])
         headers = (
-            ("ce_specversion", b"1.0"),
-            ("ce_id", f"{moment.source}:{moment.lane_offset}:{entity}:{record['key']}".encode()),
+            *identity,
             ("ce_source", f"/tongbu/{moment.source}".encode()),
             ("ce_type", f"{record['topic']}.{record['operation']}".encode()),
             ("ce_time", time),
@@ -125,7 +129,14 @@ def entity_outputs(message: Message, moment: Moment) -> Iterator[Output]:
             record["topic"], key, record["value"], headers, captured=moment.record.timestamp
         )
         if record["operation"] == "delete":
-            yield Output(record["topic"], key, None, headers[:2])
+            yield Output(record["topic"], key, None, identity)
+    for topic, id_ in message.gone:
+        yield Output(topic, id_.encode(), None, _identity(moment, topic, id_))
+
+
+def _identity(moment: Moment, topic: str, id_: str) -> tuple[tuple[str, bytes], ...]:
+    event = f"{moment.source}:{moment.lane_offset}:{topic.split('.')[1]}:{id_}"
+    return ("ce_specversion", b"1.0"), ("ce_id", event.encode())
 
 
 def transaction_outputs(

@@ -450,6 +450,42 @@ def test_ids_that_are_named_are_published_again_alone(reader: Reader) -> None:
     assert message["fill"] is None
 
 
+def test_an_id_that_is_asked_for_and_is_gone_gets_a_tombstone_and_no_message(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head(1)))
+    log.transaction(("d", "head", None, head(1)))
+    reader.run(log)
+    log.control(control.Republish(source="erp", entity="order", fill="late", ids=("erp:SO1",)))
+
+    (output,) = reader.run(log)
+
+    assert (output.topic, output.key, output.value) == ("canonical.order.v1", b"erp:SO1", None)
+
+
+@pytest.mark.parametrize("set_down", [False, True])
+def test_what_a_frozen_worker_had_under_way_is_asked_for_again_with_what_it_deleted(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, set_down: bool
+) -> None:
+    log = Log().start()
+    log.transaction(*(("c", "head", head(number)) for number in range(1, 4)))
+    reader.run(log)
+    if set_down:
+        monkeypatch.setattr(state, "SET_DOWN_WRITES", 3)
+    log.transaction(
+        ("d", "head", None, head(1)), *(("c", "head", head(number)) for number in range(4, 9))
+    )
+    for record in log.records[reader.state.position or 0 :]:
+        list(reader.lane.process(record))
+    assert reader.state.set_down is set_down
+
+    asked = [control.decode(output.value or b"") for output in reader.lane.late()]
+
+    ids = {id_ for each in asked if isinstance(each, control.Republish) for id_ in each.ids}
+    assert ids == {"erp:SO1", *(f"erp:SO{number}" for number in range(4, 9))}
+
+
 def test_of_finished_fills_only_the_last_are_kept_in_the_state(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
