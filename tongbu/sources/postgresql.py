@@ -80,7 +80,7 @@ def slot_finding(
     slot: str = "tongbu",
 ) -> Finding:
     """
-    Compare the slot with what capture has stored: a slot that is gone, lost or younger is a loss, with its range.
+    Compare slot and log with what capture has stored: a slot that is gone, lost or younger is a loss, with its range; so is a log that ends earlier.
 
     `stored` is asked after the slot: a running connector stores its offset first and moves the slot then, so the other
     order would take the step between the two looks for a gap.
@@ -104,6 +104,13 @@ def slot_finding(
     if offset and confirmed > offset.get("lsn", confirmed):
         gap = f"{_place(offset)} to {lsn(confirmed)}"
         return lost(name, f"the slot is younger than what was captured: changes of {gap} are lost")
+    end = _end(pg)
+    if offset and end < offset.get("lsn", end):
+        return lost(
+            name,
+            f"the server was restored or replaced: its log ends at {lsn(end)}, before what was captured ({_place(offset)}); "
+            "the connector would pass over all that is written up to there",
+        )
     figures = {
         "slot_missing": 0, "slot_active": int(active), "slot_lag_bytes": lag, "wal_retained_bytes": retained,
         "wal_status": WAL_STATUS.index(status),
@@ -117,6 +124,12 @@ def slot_finding(
         remedy = "Look at the Connect worker; raise max_slot_wal_keep_size before the slot is lost."
         return Finding(name, "slot", "alarm", shown, remedy, figures)
     return Finding(name, "slot", "ok", shown, figures=figures)
+
+
+def _end(pg: psycopg.Connection[Any]) -> int:
+    """Give where the server's log ends. Asked after the stored offset: the other order would take progress for a restore."""
+    row = pg.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint").fetchone()
+    return int(row[0]) if row else 0
 
 
 def lsn(number: int) -> str:
