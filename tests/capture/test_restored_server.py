@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import psycopg
+import pymysql
 import pytest
 from capturing import SCHEMA, USER, Captured
-from test_restarts import _revived
+from test_restarts import _SERVER, _revived
 
 from streams.errors import OtherIncarnationError
 from streams.records import SnapshotNotice
@@ -22,7 +24,8 @@ from tongbu.deploy import connectors
 from tongbu.deploy.deployment import Deployment
 from tongbu.instance import Instance
 from tongbu.recapture import drop_slot
-from tongbu.sources import postgresql as source
+from tongbu.sources import mysql, postgresql
+from tongbu.sources.findings import Finding
 from tongbu.sources.offsets import stored_offset
 from tongbu.stack.data_folders import server_home
 from tongbu.stack.supervision import Supervisor
@@ -103,34 +106,46 @@ def _all_stopped(captured: Captured) -> Iterator[None]:
 
 @contextmanager
 def _stopped(captured: Captured, supervisor: Supervisor) -> Iterator[None]:
-    """Stop the PostgreSQL server."""
-    supervisor.rpc.stopProcess("postgres")
+    """Stop the database server."""
+    supervisor.rpc.stopProcess(_SERVER[captured.database])
     yield
-    supervisor.rpc.startProcess("postgres")
-    _wait(lambda: _answers(captured.dsn))
+    supervisor.rpc.startProcess(_SERVER[captured.database])
+    _wait(lambda: _answers(captured))
 
 
-def _answers(dsn: str) -> bool:
+def _answers(captured: Captured) -> bool:
     try:
-        with psycopg.connect(dsn, connect_timeout=5):
-            return True
-    except psycopg.OperationalError:
+        return bool(captured.select("SELECT 1"))
+    except (psycopg.OperationalError, pymysql.err.OperationalError):
         return False
 
 
+def _finding(own: Captured, stored: dict[str, Any]) -> Finding:
+    if own.database == "postgresql":
+        slot = own.settings()["slot.name"]
+        with psycopg.connect(own.dsn) as pg:
+            return postgresql.slot_finding(own.name, pg, lambda: stored, slot)
+    with own.session() as cursor:
+        return mysql.binlog_finding(own.name, cursor, stored)
+
+
+def _drop_slot(captured: Captured, own: Captured) -> None:
+    if own.database == "postgresql":
+        drop_slot(captured.dsn, own.settings()["slot.name"])
+
+
 def test_a_server_restored_to_before_what_was_captured_is_a_loss_and_a_recapture_heals_it(
-    postgresql: Captured, stack_instance: Instance
+    captured: Captured, stack_instance: Instance
 ) -> None:
-    captured, supervisor = postgresql, Supervisor(stack_instance)
-    table, data = f"{SCHEMA}.restored", server_home(stack_instance, "postgres") / "data"
+    supervisor, table = Supervisor(stack_instance), f"{SCHEMA}.restored"
+    data = server_home(stack_instance, _SERVER[captured.database]) / "data"
     backup, newer = data.with_name("backup"), data.with_name("newer")
     captured.run(
         f"CREATE TABLE {table} (id int PRIMARY KEY)", f"INSERT INTO {table} VALUES (1), (2)"
     )
-    own = replace(captured, name=f"{captured.name}-restored", _marks=2_000_000)
+    own = replace(captured, name=f"{captured.name}-put-back", _marks=2_000_000)
     own.make_topics()
-    more = {"table.include.list": rf"{SCHEMA}\.(restored|mark)"}
-    slot = own.settings()["slot.name"]
+    more = {"table.include.list": rf"{SCHEMA}\.(restored|mark)", "database.server.id": "58471"}
     with _all_stopped(captured):
         own.start(**more)
         with _stopped(captured, supervisor):
@@ -139,7 +154,7 @@ def test_a_server_restored_to_before_what_was_captured_is_a_loss_and_a_recapture
         captured.run(f"DELETE FROM {table} WHERE id = 1", f"INSERT INTO {table} VALUES (3)")
         own.until_now(0)
         own.connect.put(f"/connectors/{own.name}/stop").raise_for_status()
-        _wait(lambda: not captured.select(f"SELECT FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"))  # fmt: skip
+        _wait(lambda: not own.connect.get(f"/connectors/{own.name}/status").json()["tasks"])
         stored = stored_offset(own.bootstrap, own.name)
         assert stored is not None
         with _stopped(captured, supervisor):
@@ -147,16 +162,14 @@ def test_a_server_restored_to_before_what_was_captured_is_a_loss_and_a_recapture
             backup.rename(data)
         try:
             captured.run(f"INSERT INTO {table} VALUES (4)")
-
-            with psycopg.connect(captured.dsn) as pg:
-                found = source.slot_finding(own.name, pg, lambda: stored, slot)
+            found = _finding(own, stored)
             assert (found.check, found.level) == ("loss", "alarm")
-            assert f"before what was captured (lsn {source.lsn(stored['lsn'])}" in found.what
+            assert ("was restored" if "lsn" in stored else "is another one") in found.what
 
             since, url = own.end, str(own.connect.base_url)
             deployment = Deployment({"CONNECT_URL": url, "KAFKA_BOOTSTRAP": own.bootstrap})
             connectors.reset(deployment, own.name)
-            drop_slot(captured.dsn, slot)
+            _drop_slot(captured, own)
             connectors.resume(deployment, own.name)
             list(own.records(since, own.is_snapshot_end))
             read = [each.after for each in own.changes(since) if each.table == table]
@@ -166,4 +179,4 @@ def test_a_server_restored_to_before_what_was_captured_is_a_loss_and_a_recapture
             with _stopped(captured, supervisor):
                 shutil.rmtree(data)
                 newer.rename(data)
-    captured.run(f"SELECT pg_drop_replication_slot('{slot}')")
+    _drop_slot(captured, own)
