@@ -120,6 +120,7 @@ def _run(
         "outputs": verdict.outputs,
         "lane_records": records,
         "unasked_exits": {str(code): count for code, count in exits.items()},
+        "last_words": [said for worker in arena.workers for said in worker.last_words],
         "seconds": round(time.monotonic() - started),
         "seed": seed,
         "notes": verdict.notes,
@@ -160,6 +161,9 @@ def _harm(
                 console.print(f"round {number + 1}: stuck after {name}")
                 break
             done.recoveries.append(recovered)
+            if not console.is_terminal:
+                said = f"round {number + 1} of {rounds}: {name}, recovered in {recovered:.1f} s"
+                console.print(said, highlight=False)
 
 
 def _settle(arena: Arena, console: Console) -> Verdict:

@@ -22,7 +22,7 @@ from schemas.errors import ServiceUnavailable
 from streams.seal import KEY_FILE, new_key
 from tongbu import topics
 from tongbu.instance import HOST, ROOT, Instance
-from tongbu.stack import health
+from tongbu.stack import health, obituaries
 from tongbu.stack.supervision import Supervisor
 
 Answer = TypeVar("Answer")
@@ -35,6 +35,8 @@ CHECKPOINT_SECONDS = 5.0
 #: A lane that has not read its log to an earlier end after this long is stuck.
 STUCK_SECONDS = 60.0
 _RESTART_SECONDS = 0.3
+#: How a worker ends that was killed, or frozen for longer than its session.
+_EXPLAINED = (-signal.SIGKILL, 72)
 
 
 @dataclass
@@ -47,6 +49,8 @@ class Worker:
     process: subprocess.Popen[bytes] | None = None
     away: bool = False
     exits: list[int] = field(default_factory=list)
+    #: What it said last, each time it ended in a way that no fault explains.
+    last_words: list[str] = field(default_factory=list)
 
     def start(self) -> None:
         """Start it."""
@@ -74,9 +78,16 @@ class Worker:
     def keep(self) -> None:
         """Start it again where it has ended by itself."""
         if self.process is not None and not self.away and self.process.poll() is not None:
-            self.exits.append(self.process.returncode)
+            self.note_exit(self.process.returncode)
             time.sleep(_RESTART_SECONDS)
             self.start()
+
+    def note_exit(self, code: int) -> None:
+        """Remember that it has ended with a code that was not asked for."""
+        self.exits.append(code)
+        if code not in _EXPLAINED:
+            said = obituaries.last_words(self.folder, "worker")
+            self.last_words.append(f"{self.name} ended with {code}: {said}")
 
 
 class Arena:

@@ -94,7 +94,7 @@ def stop_without_broker(arena: Arena, chance: random.Random) -> None:
 def _stop(worker: Worker) -> None:
     code = worker.end(signal.SIGTERM)
     if code != 0:
-        worker.exits.append(code)
+        worker.note_exit(code)
 
 
 #: A new fault is a function and a line here.

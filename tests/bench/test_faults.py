@@ -1,0 +1,38 @@
+"""The processor's crash rounds tell why a worker ended that nobody had harmed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.faults.arena import Worker
+
+
+def _ended(folder: Path, script: str) -> Worker:
+    with (folder / "worker.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=log)
+    process.wait(30)
+    return Worker("w1", folder, {}, process)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("print('no room on disk'); raise SystemExit(1)", ["w1 ended with 1: no room on disk"]),
+        ("print('frozen'); raise SystemExit(72)", []),
+        ("import os; os.kill(os.getpid(), 9)", []),
+    ],
+)
+def test_a_worker_that_ends_by_itself_leaves_its_last_words_and_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: list[str]
+) -> None:
+    worker, started = _ended(tmp_path, script), []
+    monkeypatch.setattr(worker, "start", lambda: started.append(True))
+
+    worker.keep()
+
+    assert worker.last_words == said
+    assert started == [True]
