@@ -123,6 +123,7 @@ def _not_committed(stack: dict[str, str], lines: list[dict[str, Any]]) -> list[s
         oa.cursor() as cursor,
     ):
         cursor.execute("SELECT @@gtid_binlog_pos")
-        last = int(str(cursor.fetchall()[0][0]).rpartition("-")[2])
-    gtids = [line["transaction"] for line in lines if line["source"] == "oa"]
-    return lost + [gtid for gtid in gtids if int(gtid.rpartition("-")[2]) > last]
+        positions = str(cursor.fetchall()[0][0]).split(",")
+    last = {domain: int(number) for domain, _, number in (each.split("-") for each in positions)}
+    gtids = [line["transaction"].split("-") for line in lines if line["source"] == "oa"]
+    return lost + ["-".join(gtid) for gtid in gtids if int(gtid[2]) > last[gtid[0]]]
