@@ -36,7 +36,7 @@ replay: $(READY) ## FILE=F or SINCE=T, DECLARATIONS=DIR: run a log through a pip
 	@$(BIN)/tongbu replay $(if $(FILE),"$(FILE)") $(if $(SINCE),--since "$(SINCE)") $(if $(DECLARATIONS),--declarations "$(DECLARATIONS)")
 
 ##@ Work on it
-setup: $(READY) ## Make .venv; find or install Java and Maven (done by every other target too)
+setup: $(READY) ## Make .venv, compile what is C; find or install Java and Maven (done by every other target too)
 lint: $(READY) ## Style, types, the arrows between packages, and schemas that others rely on
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -57,7 +57,7 @@ help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): requirements.lock requirements-jdk.lock pyproject.toml docker/native/bootstrap
+$(READY): requirements.lock requirements-jdk.lock pyproject.toml docker/native/bootstrap $(wildcard */*.pyx)
 	@docker/native/bootstrap
 	@touch $@
 
