@@ -16,10 +16,10 @@ from schemas.captured import Table
 from schemas.declarations import Mapping
 from schemas.errors import TongbuError
 from schemas.expressions import Lookup, Part
-from schemas.source_code import SourceCode
 from streams.errors import RecordError
 from streams.records import Row
 from streams.stages.map_code import ROOT, Place, Reads, Scope, fields_of
+from streams.stages.source_code import SourceCode
 
 #: A row image that could not be completed carries the error's code under this name, which no column can have.
 BROKEN = "\0broken"

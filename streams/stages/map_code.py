@@ -17,7 +17,6 @@ from schemas import expressions as form
 from schemas.captured import Column, Table
 from schemas.errors import TongbuError
 from schemas.expressions import Expression
-from schemas.source_code import SourceCode
 from streams.errors import RecordError
 from streams.stages.convert import (
     EXACT,
@@ -28,6 +27,7 @@ from streams.stages.convert import (
     local_time,
     optional,
 )
+from streams.stages.source_code import SourceCode
 
 ROOT = "root"
 _DECIMAL = {"type": "bytes", "logicalType": "decimal"}

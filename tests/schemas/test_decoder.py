@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from decimal import Decimal
 from io import BytesIO
 from typing import Any
 
@@ -73,8 +74,37 @@ def test_bytes_that_end_too_early_are_refused(cut):
         compile_decoder(deepcopy(SCHEMA))(written(VALUE)[:-cut], 5)
 
 
+@pytest.mark.parametrize("scale", [0, 1, 10, 30, 31])
+def test_a_decimal_keeps_its_scale_whatever_its_length(scale):
+    type_ = {"type": "bytes", "logicalType": "decimal", "precision": 76, "scale": scale}
+    decode = compile_decoder(
+        {"type": "record", "name": "R", "fields": [{"name": "d", "type": type_}]}
+    )
+    bounds = [
+        sign * 2**bits + off for bits in (7, 62, 63, 64) for sign in (1, -1) for off in (0, -1)
+    ]
+    for number in (0, 1, -1, 9, 10, -100, *bounds):
+        size = number.bit_length() // 8 + 1
+        expected = Decimal((number < 0, tuple(map(int, str(abs(number)))), -scale))
+
+        found = decode(bytes([2 * size]) + number.to_bytes(size, "big", signed=True), 0)["d"]
+
+        assert found.as_tuple() == expected.as_tuple()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x01", b"\xff" * 11 + b"\0", b"\x02\x40x"],
+    ids=["size below 0", "no end", "too long"],
+)
+def test_sizes_that_no_value_has_are_refused(data):
+    schema = {"type": "record", "name": "R", "fields": [{"name": "a", "type": "bytes"}]}
+    with pytest.raises(ValueError, match=r".+"):
+        compile_decoder(schema)(data, 0)
+
+
 def test_bytes_that_are_left_over_are_refused():
-    with pytest.raises(ValueError, match="more or fewer"):
+    with pytest.raises(ValueError, match="more bytes"):
         compile_decoder(deepcopy(SCHEMA))(written(VALUE) + b"x", 5)
 
 
