@@ -7,7 +7,7 @@ state, which the app commits together with the input position after the outputs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -43,6 +43,7 @@ from streams.stages.encode import (
 )
 from streams.stages.publish import PUBLISHED
 from streams.state import CAPTURED, DECLARATIONS, LANE, State
+from streams.transactions import Closed
 from streams.waiting import Waiting
 from streams.withheld import WITHHELD
 
@@ -99,19 +100,22 @@ class Lane:
         """Tell whether an initial snapshot was published completely."""
         return self.republishing.snapshot_published
 
-    def process(self, record: LaneRecord) -> Iterator[Output | None]:
+    def process(self, record: LaneRecord) -> Iterable[Output | None]:
         """
         Give what a record makes; None in between is a place to pause, for a record that ends a giant is long work.
 
-        Raise LaneStopped where going on could produce wrong results.
+        It has to be read to its end before the next record. Raise LaneStopped, here or while it is read, where going on
+        could produce wrong results.
         """
         self.counters.records += 1
         if self.waiting.why is not None and record.key != _INCARNATION:
             self.waiting.add(record)
-        elif control.is_control(record.key):
-            yield from self._control(record)
-        elif self.in_force is not None:
-            yield from self._event(record, self.in_force)
+            return ()
+        if control.is_control(record.key):
+            return self._control(record)
+        if self.in_force is None:
+            return ()
+        return self._event(record, self.in_force)
 
     def end_batch(self) -> None:
         """Put what is held of open transactions into the state, so that the next offset is all there is to resume."""
@@ -134,35 +138,38 @@ class Lane:
 
     # -- records of Debezium
 
-    def _event(self, record: LaneRecord, in_force: InForce) -> Iterator[Output | None]:
+    def _event(self, record: LaneRecord, in_force: InForce) -> Iterable[Output | None]:
         try:
             event = decode(record)
         except RecordError as error:
             turn = self.turn(record, in_force)
             turn.undecodable(error)
-            yield from self.outputs(turn)
-            return
+            return self.outputs(turn)
         if event is None:
-            return
+            return ()
         if isinstance(event, SnapshotNotice):
-            yield from self._snapshot(event, record, in_force)
-            return
+            return self._snapshot(event, record, in_force)
         if isinstance(event, Change):
             self.counters.changes += 1
             if event.operation == "r":
-                if not self._asked_for(event):
-                    return
-                if self._is_own(event.reader):
-                    yield from self.snapshots.take_over(event.table, record.offset)
-                turn = self.turn(record, in_force)
-                turn.snapshot_rows([event])
-                yield from self.outputs(turn)
-                return
-        yield from self._assemble(event, record, in_force)
+                return self._snapshot_row(event, record, in_force)
+        return self._assemble(event, record, in_force)
+
+    def _snapshot_row(
+        self, row: Change, record: LaneRecord, in_force: InForce
+    ) -> Iterator[Output | None]:
+        if not self._asked_for(row):
+            return
+        if self._is_own(row.reader):
+            yield from self.snapshots.take_over(row.table, record.offset)
+        turn = self.turn(record, in_force)
+        turn.snapshot_rows([row])
+        yield from self.outputs(turn)
 
     def _assemble(
         self, event: Begin | End | Ddl | Change, record: LaneRecord, in_force: InForce
-    ) -> Iterator[Output | None]:
+    ) -> Iterable[Output | None]:
+        """Take an event of a transaction; what most of them make is nothing, for only the last closes it."""
         try:
             closed = self.held.assembler.feed(event)
         except OtherIncarnationError as error:
@@ -173,10 +180,19 @@ class Lane:
                 f"waits since offset {record.offset}: {error}: the source server was replaced or restored; {remedy}",
                 record,
             )
-            return
+            return ()
         tables = event.tables if isinstance(event, Ddl) else ()
         if closed is None and not tables:
-            return
+            return ()
+        return self._close(closed, tables, record, in_force)
+
+    def _close(
+        self,
+        closed: Closed | None,
+        tables: tuple[TableChange, ...],
+        record: LaneRecord,
+        in_force: InForce,
+    ) -> Iterator[Output | None]:
         transaction = closed.transaction if closed is not None else None
         if closed is not None and closed.repeat:
             self.counters.repeats += 1

@@ -84,7 +84,7 @@ class Turn:
         self, changes: Iterable[Change], touched: TouchedSet, *, was_kept: bool = False
     ) -> Iterator[None]:
         for number, change in enumerate(changes, 1):
-            if not was_kept and self._fits_again(change):
+            if self.quarantine.tables and not was_kept and self._fits_again(change):
                 yield from self._let_go(change.table, touched)
             mirror = self.in_force.mirrors.get(change.table)
             for row_change in self._resolve(change, was_kept):
@@ -296,42 +296,39 @@ class Turn:
     def _place(self) -> str:
         return f"{self.moment.record.topic}/0/{self.moment.record.offset}"
 
-    def _resolve(self, change: Change, was_kept: bool) -> Iterator[RowChange]:
+    def _resolve(self, change: Change, was_kept: bool) -> Iterable[RowChange]:
         table = self.in_force.tables.get(change.table)
         if table is None:
-            return
+            return ()
         if not was_kept and self._quarantined(change):
             self.quarantine.keep(change)
             self.snapshots.set_aside(change.table)
-            return
+            return ()
         if wanted := self.in_force.repairs[change.table]:
             repair(change, wanted)
         if change.table in self.snapshots.active:
             admitted = self.snapshots.admit(change, table)
             if admitted is None:
-                return
+                return ()
             change = admitted
         placeholder = self.in_force.placeholder
         try:
-            if change.operation == "u":
-                found = list(image.resolve(change, table, placeholder, self.store))
-                self.unchanged += not found
-                yield from found
-            else:
-                yield from image.resolve(change, table, placeholder, self.store)
+            found = image.resolve(change, table, placeholder, self.store)
         except RecordError as error:
             broken = image.resolve_broken(change, table, placeholder, error.code, self.store)
             if broken is None:
                 self.undecodable(error)
-            else:
-                yield broken
+                return ()
+            return (broken,)
+        self.unchanged += change.operation == "u" and not found
+        return found
 
     def _quarantined(self, change: Change) -> bool:
         """Tell whether a change belongs to a quarantined table; a row without a mapped column makes it one."""
         if change.table in self.quarantine.tables:
             return True
         needed = self.in_force.needed[change.table]
-        if change.after is None or needed.issubset(change.after):
+        if change.after is None or needed <= change.after.keys():
             return False
         lost = ", ".join(f"`{name}`" for name in sorted(needed - change.after.keys()))
         self.admit(change.table, LOST_COLUMN, f"rows of `{change.table}` come without {lost}")
@@ -339,7 +336,7 @@ class Turn:
 
     def _fits_again(self, change: Change) -> bool:
         """Tell whether a row has the columns again that others lacked: somebody put the table right."""
-        ward = self.quarantine.tables.get(change.table) if self.quarantine.tables else None
+        ward = self.quarantine.tables.get(change.table)
         if ward is None or ward.code != LOST_COLUMN or change.after is None:
             return False
         needed = self.in_force.needed.get(change.table, frozenset())

@@ -7,7 +7,8 @@ change; the row images give both. A change that changes nothing is dropped here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Protocol
 
 import orjson
@@ -47,17 +48,21 @@ def row_key(row: Row, columns: tuple[str, ...]) -> bytes:
 
 def image_key(table: str, key: bytes) -> bytes:
     """Give the place of a row image in the state."""
-    return b"img\0" + table.encode() + b"\0" + key
+    return _place_of(table) + key
 
 
-def resolve(change: Change, table: Table, placeholder: str, store: Store) -> Iterator[RowChange]:
+@lru_cache(maxsize=4096)
+def _place_of(table: str) -> bytes:
+    return b"img\0" + table.encode() + b"\0"
+
+
+def resolve(change: Change, table: Table, placeholder: str, store: Store) -> Iterable[RowChange]:
     """Give what a change does to rows, complete; nothing where it does nothing. Keeps the images."""
     if change.operation == "t":
-        yield from _truncate(table, store)
-    elif change.operation == "d":
-        yield from _delete(change, table, store)
-    else:
-        yield from _upsert(change, table, placeholder, store)
+        return _truncate(table, store)
+    if change.operation == "d":
+        return _delete(change, table, store)
+    return _upsert(change, table, placeholder, store)
 
 
 def resolve_broken(
@@ -94,36 +99,42 @@ def _truncate(table: Table, store: Store) -> Iterator[RowChange]:
         yield RowChange(table.qualified, key.removeprefix(prefix), row, None)
 
 
-def _delete(change: Change, table: Table, store: Store) -> Iterator[RowChange]:
+def _delete(change: Change, table: Table, store: Store) -> tuple[RowChange, ...]:
     if change.moved_to is not None:
-        return  # the first half of a key change: the create that follows moves the row
+        return ()  # the first half of a key change: the create that follows moves the row
     if change.before is None:
         raise RecordError("image", "no-key", f"a delete of `{table.qualified}` without its key")
     key = row_key(change.before, table.key)
     place = image_key(table.qualified, key)
     old = store.get(place)
-    if old is not None:
-        store.put(place, None)
-        yield RowChange(table.qualified, key, old, None)
+    if old is None:
+        return ()
+    store.put(place, None)
+    return (RowChange(table.qualified, key, old, None),)
 
 
-def _upsert(change: Change, table: Table, placeholder: str, store: Store) -> Iterator[RowChange]:
+def _upsert(
+    change: Change, table: Table, placeholder: str, store: Store
+) -> tuple[RowChange, ...]:
     if change.after is None:
         raise RecordError("image", "no-row", f"a change of `{table.qualified}` without its row")
     key = row_key(change.after, table.key)
+    name = table.qualified
     moved_from = change.before if table.keyless else change.moved_from
     before_key = None if moved_from is None else row_key(moved_from, table.key)
-    old_place = image_key(table.qualified, before_key or key)
+    old_place = place = image_key(name, key)
+    if before_key is not None:
+        old_place = image_key(name, before_key)
     old = store.get(old_place)
     if table.keyless and before_key != key:
         _refuse_twin(change, table, key, store)
     new = _complete(change.after, old, placeholder, table)
     if old == new:
-        return
+        return ()
     if before_key is not None:
         store.put(old_place, None)
-    store.put(image_key(table.qualified, key), new)
-    yield RowChange(table.qualified, key, old, new, before_key if old is not None else None)
+    store.put(place, new)
+    return (RowChange(name, key, old, new, before_key if old is not None else None),)
 
 
 def _refuse_twin(change: Change, table: Table, key: bytes, store: Store) -> None:
@@ -137,9 +148,9 @@ def _refuse_twin(change: Change, table: Table, key: bytes, store: Store) -> None
 
 def _complete(after: Row, old: Row | None, placeholder: str, table: Table) -> Row:
     """Fill in the values that PostgreSQL did not send because they did not change."""
-    missing = [name for name, value in after.items() if value == placeholder]
-    if not missing:
+    if placeholder not in after.values():
         return after
+    missing = [name for name, value in after.items() if value == placeholder]
     if old is None:
         raise RecordError(
             "image",

@@ -33,12 +33,15 @@ class CompiledRule:
     def __call__(self, aggregate: Aggregate) -> dict[str, str]:
         """Give the fields that the rule sets."""
         context = {name: read(aggregate) for name, read in self.inputs.items()}
-        if any(value is None for value in context.values()):
+        if None in context.values():
             return self.rule.otherwise
         result = self.engine.evaluate(self.rule.rule, context)["result"]
-        decided = {name: result.get(name) for name in self.rule.sets}
-        if any(not isinstance(value, str) for value in decided.values()):
-            return self.rule.otherwise
+        decided = {}
+        for name in self.rule.sets:
+            value = result.get(name)
+            if not isinstance(value, str):
+                return self.rule.otherwise
+            decided[name] = value
         return decided
 
 
