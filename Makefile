@@ -5,7 +5,8 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
-READY := .venv/.ready
+SET_UP := .venv/.set-up
+READY := .venv/.compiled
 
 ##@ See it
 demo: $(READY) ## From nothing to changes arriving in every target, with parity and latency
@@ -36,7 +37,7 @@ replay: $(READY) ## FILE=F or SINCE=T, DECLARATIONS=DIR: run a log through a pip
 	@$(BIN)/tongbu replay $(if $(FILE),"$(FILE)") $(if $(SINCE),--since "$(SINCE)") $(if $(DECLARATIONS),--declarations "$(DECLARATIONS)")
 
 ##@ Work on it
-setup: $(READY) ## Make .venv, compile what is C; find or install Java and Maven (done by every other target too)
+setup: $(READY) ## Make .venv, compile what setup.py names; find or install Java and Maven (done by every other target too)
 lint: $(READY) ## Style, types, the arrows between packages, and schemas that others rely on
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -57,8 +58,12 @@ help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): requirements.lock requirements-jdk.lock pyproject.toml docker/native/bootstrap $(wildcard */*.pyx)
+$(SET_UP): requirements.lock requirements-jdk.lock pyproject.toml docker/native/bootstrap
 	@docker/native/bootstrap
+	@touch $(SET_UP) $(READY)
+$(READY): $(SET_UP) setup.py $(wildcard schemas/*.pyx streams/*.py streams/stages/*.py)
+	@echo compiling
+	@$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
 
 .PHONY: demo up apply status down purge bench faults soak record replay setup lint format check test lock help

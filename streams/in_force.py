@@ -23,7 +23,7 @@ from streams.stages.repair import Repairs, repairs
 from streams.stages.rules import CompiledRule, compile_rule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Writer:
     """
     An output topic with the schema that its records are written with.
@@ -38,7 +38,7 @@ class Writer:
     expanded: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PartPlan:
     """A part of an aggregate: its table, and the columns that hold the root's key, in the key's order."""
 
@@ -49,7 +49,7 @@ class PartPlan:
     one: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LookupPlan:
     """A lookup: its table, and where each of its key columns comes from."""
 
@@ -58,7 +58,7 @@ class LookupPlan:
     key: tuple[str, ...]
 
 
-@dataclass(slots=True)
+@dataclass
 class EntityPlan:
     """Everything that one entity of a lane needs; `waits_for` is a table it reads that is quarantined."""
 
@@ -83,7 +83,7 @@ class EntityPlan:
         return self.root, declared.parts, declared.id_columns, declared.where, declared.tables
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Role:
     """What a table is to an entity: its root (`part` None) or one of its parts."""
 
@@ -91,7 +91,7 @@ class Role:
     part: PartPlan | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InForce:
     """
     Declarations and captured schema of a lane, ready for use.
@@ -155,7 +155,7 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
 
 
 def _needed(table: str, plans: Iterable[EntityPlan]) -> frozenset[str]:
-    found = (plan.mapping.reads.columns.get(table, set()) for plan in plans)
+    found = [plan.mapping.reads.columns.get(table, set()) for plan in plans]
     return frozenset().union(*found)
 
 
@@ -202,12 +202,12 @@ def _plan(
     avro_fields = {field["name"]: field["type"] for field in writer.expanded["fields"]}
     compiled = compile_mapping(mapping, declared.source, declared.zone, tables, avro_fields)
     by_alias = {alias: each.from_ for alias, each in mapping.lookups.items()}
-    for name in (
+    for name in [
         each.lookup
         for rule in rules
         for each in rule.rule.inputs.values()
         if isinstance(each, LookupInput)
-    ):
+    ]:
         alias, _, column = name.partition(".")
         compiled.reads.column(tables[by_alias[alias]], column)
     root_key = tables[mapping.from_].key

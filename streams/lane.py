@@ -50,7 +50,7 @@ from streams.withheld import WITHHELD
 _INCARNATION = control.KEY_PREFIX + b"incarnation"
 
 
-@dataclass(slots=True)
+@dataclass
 class Counters:
     """What a lane has done since it started."""
 

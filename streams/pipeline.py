@@ -23,14 +23,14 @@ from streams.quarantine import (
     Quarantine,
     Ward,
 )
-from streams.records import Change, RowChange
+from streams.records import Change, Letter, RowChange
 from streams.seal import Seal
 from streams.snapshots import Snapshots
 from streams.spool import Spool
 from streams.stages import image, index, publish
 from streams.stages.aggregate import Touched, TouchedSet
 from streams.stages.drafts import Drafts
-from streams.stages.encode import Letter, Message, Moment, entity_record
+from streams.stages.encode import Message, Moment, entity_record
 from streams.stages.image import Store
 from streams.stages.mirror import MirrorPlan, MirrorRows, rows_after
 from streams.stages.publish import Draft, Failed
@@ -201,7 +201,7 @@ class Turn:
     def _publish(self, plan: EntityPlan, chunk: list[tuple[str, bytes]]) -> Iterator[None]:
         results = [publish.snapshot(plan, id_, key, self.store) for id_, key in chunk]
         drafts = Drafts(self.in_force, self.store)
-        for draft in self._sort(result for result in results if result is not None):
+        for draft in self._sort([result for result in results if result is not None]):
             self.withheld.release(plan, draft.id)
             drafts.append(draft)
         yield from self._encode(drafts)
@@ -330,7 +330,7 @@ class Turn:
         needed = self.in_force.needed[change.table]
         if change.after is None or needed <= change.after.keys():
             return False
-        lost = ", ".join(f"`{name}`" for name in sorted(needed - change.after.keys()))
+        lost = ", ".join(f"`{name}`" for name in sorted(needed.difference(change.after)))
         self.admit(change.table, LOST_COLUMN, f"rows of `{change.table}` come without {lost}")
         return True
 

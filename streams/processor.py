@@ -16,6 +16,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 import msgspec
@@ -378,7 +379,7 @@ class Processor:
             "quarantined": owned.lane.quarantine.status(),
             "tables_being_read": len(owned.lane.snapshots.active),
             "tables_incomplete": len(owned.lane.snapshots.incomplete),
-            **{name: getattr(counters, name) for name in counters.__slots__},
+            **asdict(counters),
         }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from streams.errors import RecordError
 from streams.stages.ddl import TableChange
 
 Row = dict[str, Any]
@@ -132,3 +133,14 @@ class Output(msgspec.Struct):
     headers: tuple[tuple[str, bytes], ...] = ()
     partition: int = -1
     captured: int | None = None
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A dead letter before it is encoded."""
+
+    id: str
+    state: str
+    error: RecordError
+    entity: str | None = None
+    entity_id: str | None = None
+    sealed: bytes | None = None

@@ -42,10 +42,10 @@ _MOVED_AT_ONCE = 1_000
 
 def join(*parts: str | bytes) -> bytes:
     """Compose a key; parts are separated by a zero byte, which neither names nor JSON keys contain."""
-    return b"\0".join(part if isinstance(part, bytes) else part.encode() for part in parts)
+    return b"\0".join([part if isinstance(part, bytes) else part.encode() for part in parts])
 
 
-@dataclass(slots=True)
+@dataclass
 class Writes:
     """A batch's writes; `dropped` are prefixes that nobody reads any more."""
 
@@ -119,11 +119,10 @@ class State:
         )
         layers: list[Iterator[tuple[bytes, int, Any]]] = [
             iter([(key, 0, self._overlay[key][1]) for key in fresh]),
-            ((key, 2, stored) for key, stored in self._stored(b"", prefix, after)),
+            _layer(2, self._stored(b"", prefix, after)),
         ]
         if self._down:
-            set_down = self._stored(_SET_DOWN, prefix, after)
-            layers.append((key, 1, stored) for key, stored in set_down)
+            layers.append(_layer(1, self._stored(_SET_DOWN, prefix, after)))
         last = None
         for key, layer, value in merge(*layers, key=lambda entry: entry[:2]):
             if key == last:
@@ -270,6 +269,13 @@ class State:
         last.delete(_MOVING)
         self._db.write(last)
         self._down = False
+
+
+def _layer(
+    number: int, entries: Iterator[tuple[bytes, bytes]]
+) -> Iterator[tuple[bytes, int, bytes]]:
+    for key, stored in entries:
+        yield key, number, stored
 
 
 def _fill(batch: WriteBatch, values: dict[bytes, Any], space: bytes | None = None) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mypy_extensions import mypyc_attr
+
 from streams.errors import OtherIncarnationError
 from streams.records import Begin, Change, Ddl, End, Position, SourceTransaction
 
@@ -43,10 +45,12 @@ class Rows(Protocol):
         """Let go of them, once they are read."""
 
 
+@mypyc_attr(native_class=False)
 class RowsInMemory(list[Change]):
     """Rows without a state behind them."""
 
-    slot = stored = 0
+    slot = 0
+    stored = 0
 
     def store(self) -> None:
         """Keep them here."""
@@ -55,7 +59,7 @@ class RowsInMemory(list[Change]):
         """Leave it to the garbage collector."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Open:
     """A transaction that has not ended: its rows, and where the last of them stands."""
 
@@ -69,7 +73,7 @@ class Open:
     place: tuple[int, int] | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Closed:
     """What an END yields: a transaction or a repeat of one, and the ids of those that are lost."""
 
@@ -78,7 +82,7 @@ class Closed:
     lost: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass
 class Assembler:
     """Holds open and cut-off transactions; `ended` maps the identities of the last ended ones, in order, to their commit times."""
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from streams.errors import RecordError
 from streams.in_force import EntityPlan
+from streams.records import Letter
 from streams.seal import Seal
 from streams.spool import Spool
-from streams.stages.encode import Letter, Message, Moment
+from streams.stages.encode import Message, Moment
 from streams.stages.image import Store
 from streams.stages.mirror import MirrorPlan
 from streams.stages.publish import QUARANTINED

@@ -10,13 +10,23 @@ from hypothesis import settings
 from rich.console import Console
 
 from schemas.errors import TongbuError
-from tongbu.instance import Instance
+from tongbu.instance import ROOT, Instance
 from tongbu.stack import lifecycle
 from tongbu.stack.display import Progress
 
 # A busy machine is no finding.
 settings.register_profile("tongbu", deadline=None)
 settings.load_profile("tongbu")
+
+
+def pytest_sessionstart() -> None:
+    """Refuse to test libraries of sources that have changed since `make` has compiled them."""
+    stamp = ROOT / ".venv/.compiled"
+    for library in [*ROOT.glob("schemas/*.so"), *ROOT.glob("streams/**/*.so")]:
+        name = library.name.partition(".")[0]
+        for source in (library.with_name(f"{name}.py"), library.with_name(f"{name}.pyx")):
+            if source.exists() and source.stat().st_mtime > stamp.stat().st_mtime:
+                pytest.exit(f"{source.relative_to(ROOT)} has changed: run `make setup`", 4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,29 +10,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from streams.in_force import EntityPlan, InForce, PartPlan
 from streams.records import Row, RowChange
 from streams.stages.image import Store, image_key, row_key
 from streams.stages.map import Aggregate
 
-_UNTOUCHED: Any = object()
 
-
-@dataclass(slots=True)
+@dataclass
 class Touched:
     """
     An aggregate that a transaction touches; `before` is the natural key that it had before the transaction, None
-    where it was not there. No rows stand here: a giant has one of these per aggregate in memory.
+    where it was not there, or where its root row itself did not change. No rows stand here: a giant has one of these per
+    aggregate in memory.
     """
 
     plan: EntityPlan
     root_key: bytes
-    before: str | None = _UNTOUCHED
-
-    @property
-    def root_touched(self) -> bool:
-        """Tell whether the root row itself changed."""
-        return self.before is not _UNTOUCHED
+    root_touched: bool = False
+    before: str | None = None
 
 
 class TouchedSet:
@@ -70,7 +67,7 @@ class TouchedSet:
                 before = earlier.before
         touched = self._touch(plan, change.key)
         if not touched.root_touched:
-            touched.before = before
+            touched.root_touched, touched.before = True, before
 
     def _touch_part(self, plan: EntityPlan, part: PartPlan, change: RowChange) -> None:
         old = None if change.before is None else row_key(change.before, part.parent_key)
@@ -138,7 +135,7 @@ def read(plan: EntityPlan, root_key: bytes, root: Row, store: Store) -> Aggregat
             aggregate.parts[part.alias] = rows
     for lookup in plan.lookups:
         key = [_value(path, aggregate) for path in lookup.key]
-        found = None if None in key else store.get(image_key(lookup.table, _key_bytes(key)))
+        found = None if None in key else store.get(image_key(lookup.table, orjson.dumps(key)))
         aggregate.singles[lookup.alias] = found
     return aggregate
 
@@ -157,7 +154,3 @@ def _value(path: str, aggregate: Aggregate) -> Any:
     if not dot:
         return aggregate.root.get(path)
     return (aggregate.singles.get(alias) or {}).get(name)
-
-
-def _key_bytes(values: list[Any]) -> bytes:
-    return row_key(dict(enumerate(values)), tuple(range(len(values))))  # type: ignore[arg-type]

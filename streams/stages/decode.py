@@ -9,61 +9,15 @@ import msgspec
 from streams.errors import RecordError
 from streams.records import Begin, Change, Ddl, End, Event, LaneRecord, Position, SnapshotNotice
 from streams.stages.ddl import table_changes
+from streams.stages.envelope import Envelope, FromSource, Notice, ReadFrom, Source
 
 #: The reader of rows that nobody has begun to read: somebody has sent the connector a signal by hand.
 INCREMENTAL = "incremental"
 _OLD_KEY, _NEW_KEY = "__debezium.oldkey", "__debezium.newkey"
 
 
-class _Source(msgspec.Struct):
-    table: str | None = None  # null for DDL of a whole database
-    schema: str | None = None
-    db: str | None = None
-    ts_us: int | None = None
-    lsn: int | None = None
-    file: str | None = None
-    pos: int = 0
-    row: int = 0
-    change_lsn: str | None = None  # SQL Server
-    event_serial_no: int | None = None
-    scn: str | None = None  # Oracle
-
-
-class _Bracket(msgspec.Struct):
-    id: str
-
-
-class _ReadFrom(msgspec.Struct):
-    name: str | None = None
-    snapshot: str | None = None
-
-
-class _FromSource(msgspec.Struct):
-    source: _ReadFrom | None = None
-
-
-class _Notice(msgspec.Struct):
-    connector_name: str | None = None
-    scanned_collection: str | None = None
-    status: str | None = None
-
-
-class _Envelope(msgspec.Struct):
-    op: str | None = None
-    before: dict[str, Any] | None = None
-    after: dict[str, Any] | None = None
-    source: _Source | None = None
-    transaction: _Bracket | None = None
-    status: str | None = None
-    id: str | None = None
-    ddl: str | None = None
-    aggregate_type: str | None = None
-    type: str | None = None
-    additional_data: _Notice | None = None
-
-
-_decode = msgspec.json.Decoder(_Envelope).decode
-_decode_read_from = msgspec.json.Decoder(_FromSource).decode
+_decode = msgspec.json.Decoder(Envelope).decode
+_decode_read_from = msgspec.json.Decoder(FromSource).decode
 _decode_key = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -97,7 +51,7 @@ def decode(record: LaneRecord) -> Event | None:
     return None
 
 
-def _change(envelope: _Envelope, record: LaneRecord) -> Change:
+def _change(envelope: Envelope, record: LaneRecord) -> Change:
     source = envelope.source
     if source is None or envelope.op is None:
         raise RecordError("decode", "no-source", "a change without its source block")
@@ -120,9 +74,9 @@ def _change(envelope: _Envelope, record: LaneRecord) -> Change:
     return change
 
 
-def _of_snapshot(value: bytes) -> _ReadFrom:
+def _of_snapshot(value: bytes) -> ReadFrom:
     """Give which connector made a record, and whether in a snapshot: a second look that records of the stream don't need."""
-    return _decode_read_from(value).source or _ReadFrom()
+    return _decode_read_from(value).source or ReadFrom()
 
 
 def _reader(value: bytes) -> str | None:
@@ -130,14 +84,14 @@ def _reader(value: bytes) -> str | None:
     return INCREMENTAL if source.snapshot == "incremental" else source.name
 
 
-def _notice(envelope: _Envelope) -> SnapshotNotice | None:
+def _notice(envelope: Envelope) -> SnapshotNotice | None:
     if envelope.aggregate_type != "Initial Snapshot" or envelope.type is None:
         return None
-    data = envelope.additional_data or _Notice()
+    data = envelope.additional_data or Notice()
     return SnapshotNotice(envelope.type, data.connector_name, data.scanned_collection, data.status)
 
 
-def _position(source: _Source) -> Position:
+def _position(source: Source) -> Position:
     if source.lsn is not None:
         return Position((source.lsn, 0), 0)
     if source.change_lsn is not None:
@@ -150,7 +104,7 @@ def _position(source: _Source) -> Position:
 
 def _sql_server(lsn: str, serial: int) -> Position:
     """Read SQL Server's log place: log file, block in it, slot in the block; a changed key is two events at one of them."""
-    file, block, slot = (int(part, 16) for part in lsn.split(":"))
+    file, block, slot = [int(part, 16) for part in lsn.split(":")]
     return Position((file, block), (slot << 8) + serial)
 
 

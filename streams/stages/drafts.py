@@ -45,7 +45,8 @@ class Drafts:
     def _recreated(self) -> set[tuple[str, str]]:
         """Give what is deleted and brought again; the spool is read for it, so that only deletes stand in memory."""
         if self._left_out is None:
-            deleted = self._deleted
-            kept = ((entity, values[0]) for entity, values in self._spool if values[1] != "delete")
-            self._left_out = {each for each in kept if each in deleted} if deleted else set()
+            self._left_out = set()
+            for entity, values in self._spool if self._deleted else ():
+                if values[1] != "delete" and (entity, values[0]) in self._deleted:
+                    self._left_out.add((entity, values[0]))
         return self._left_out

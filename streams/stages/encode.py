@@ -9,12 +9,10 @@ from hashlib import sha256
 from itertools import islice
 from typing import Any
 
-import msgspec
-
 from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
 from streams.errors import RecordError
 from streams.in_force import InForce
-from streams.records import LaneRecord, Output
+from streams.records import LaneRecord, Letter, Output
 from streams.spool import Spool
 from streams.stages.publish import Draft
 
@@ -25,7 +23,8 @@ PART_BYTES = 4 * 1024 * 1024
 _READ_AT_ONCE = 1_000
 
 
-class Moment(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Moment:
     """What one lane offset is: where, when, and whose transaction."""
 
     source: str
@@ -36,7 +35,7 @@ class Moment(msgspec.Struct, frozen=True):
     committed_at: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Message:
     """
     The content of canonical.transactions.v1 for one lane offset; `sizes`: how many records each part has.
@@ -167,18 +166,6 @@ def transaction_outputs(
         encoded = writer.encode(value)
         captured = moment.record.timestamp
         yield Output(writer.topic, moment.source.encode(), encoded, (), partition, captured)
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A dead letter before it is encoded."""
-
-    id: str
-    state: str
-    error: RecordError
-    entity: str | None = None
-    entity_id: str | None = None
-    sealed: bytes | None = None
 
 
 def dead_letter(letter: Letter, moment: Moment, in_force: InForce, partition: int = 0) -> Output:

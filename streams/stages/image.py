@@ -113,9 +113,7 @@ def _delete(change: Change, table: Table, store: Store) -> tuple[RowChange, ...]
     return (RowChange(table.qualified, key, old, None),)
 
 
-def _upsert(
-    change: Change, table: Table, placeholder: str, store: Store
-) -> tuple[RowChange, ...]:
+def _upsert(change: Change, table: Table, placeholder: str, store: Store) -> tuple[RowChange, ...]:
     if change.after is None:
         raise RecordError("image", "no-row", f"a change of `{table.qualified}` without its row")
     key = row_key(change.after, table.key)

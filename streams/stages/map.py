@@ -29,7 +29,7 @@ _INCOMPLETE = (
 )
 
 
-@dataclass(slots=True)
+@dataclass
 class Aggregate:
     """What a mapping reads, and in `record` what it made: rules decide on that."""
 
@@ -40,12 +40,12 @@ class Aggregate:
 
     def broken(self) -> str | None:
         """Give the error code of a row that could not be completed; None where all rows are whole."""
-        rows = [self.root, *(row for row in self.singles.values() if row)]
+        rows = [self.root, *[row for row in self.singles.values() if row]]
         rows += [row for part in self.parts.values() for row in part]
         return next((row[BROKEN] for row in rows if BROKEN in row), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CompiledMapping:
     """A mapping in force; with misfits it can't be evaluated, and its tables are quarantined."""
 

@@ -31,7 +31,7 @@ _pack = msgspec.msgpack.Encoder(decimal_format="string").encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 
-@dataclass(slots=True)
+@dataclass
 class Draft:
     """A canonical record before it is encoded; `fields` without meta. `packed` is its form in the state."""
 
@@ -57,7 +57,7 @@ class Draft:
         )
 
 
-@dataclass(slots=True)
+@dataclass
 class Failed:
     """An aggregate that could not be made into a record; `root` is its root row."""
 
@@ -80,7 +80,8 @@ def with_ids(plan: EntityPlan, ids: Iterable[str], store: Store) -> list[tuple[s
     return [(id_, root_key) for id_, root_key in found if root_key is not None]
 
 
-class Identity(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Identity:
     """The canonical id of an aggregate before and after a transaction, and its root row now."""
 
     before: str | None

@@ -21,7 +21,7 @@ from streams.stages.map import Aggregate
 Read = Callable[[Aggregate], Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CompiledRule:
     """A rule in force; `name` is what records it has decided carry in their meta."""
 

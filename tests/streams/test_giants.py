@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from lanes import head
+from lanes import CAPTURED, declarations, head
 from offline import OTHER, PLACE, World
 
 from streams import flight, processor
+from streams.in_force import compile_in_force
 from streams.records import RowChange
 from streams.stages.aggregate import TouchedSet
 from streams.stages.image import row_key
+from streams.state import State
 
 
 @pytest.fixture
@@ -81,11 +82,10 @@ def test_batches_behind_a_giant_wait_in_their_order_and_no_more_than_some_are_ta
     asyncio.run(scene())
 
 
-def test_the_key_of_a_touched_row_takes_its_own_length_of_memory() -> None:
+def test_the_key_of_a_touched_row_takes_its_own_length_of_memory(tmp_path: Path) -> None:
     """Orjson gives bytes in a block of 4 KB: a giant of 100,000 rows took 490 MB."""
-    plan = SimpleNamespace(entity="order", declared=SimpleNamespace(id_columns=("code",), where={}))
-    roles = {"public.head": [SimpleNamespace(entity=plan, part=None)]}
-    touched = TouchedSet(SimpleNamespace(roles=roles), SimpleNamespace())  # type: ignore[arg-type]
+    in_force = compile_in_force(declarations(), CAPTURED)
+    touched = TouchedSet(in_force, State(tmp_path))
     tracemalloc.start()
     for number in range(1_000):
         row = head(number)

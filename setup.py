@@ -1,0 +1,32 @@
+"""What is compiled, because each record counts: Avro by Cython, the processor's lane by mypyc. The rest is in pyproject.toml."""
+
+from Cython.Build import cythonize
+from mypyc.build import mypycify
+from setuptools import setup
+
+#: Plain Python, and type-checked: mypyc makes C of it as it stands. Structs of msgspec can't be among it.
+LANE = [
+    "streams/held.py",
+    "streams/in_force.py",
+    "streams/lane.py",
+    "streams/pipeline.py",
+    "streams/spool.py",
+    "streams/state.py",
+    "streams/transactions.py",
+    "streams/withheld.py",
+    "streams/stages/aggregate.py",
+    "streams/stages/decode.py",
+    "streams/stages/drafts.py",
+    "streams/stages/encode.py",
+    "streams/stages/image.py",
+    "streams/stages/map.py",
+    "streams/stages/publish.py",
+    "streams/stages/rules.py",
+]
+
+setup(
+    ext_modules=[
+        *cythonize("schemas/*.pyx", quiet=True),
+        *mypycify(LANE, group_name="tongbu"),
+    ]
+)

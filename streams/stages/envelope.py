@@ -1,0 +1,70 @@
+"""
+What of Debezium's JSON is read, in its own names.
+
+https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Source(msgspec.Struct):
+    """Where a change stands in its source's log."""
+
+    table: str | None = None  # null for DDL of a whole database
+    schema: str | None = None
+    db: str | None = None
+    ts_us: int | None = None
+    lsn: int | None = None
+    file: str | None = None
+    pos: int = 0
+    row: int = 0
+    change_lsn: str | None = None  # SQL Server
+    event_serial_no: int | None = None
+    scn: str | None = None  # Oracle
+
+
+class Bracket(msgspec.Struct):
+    """The transaction that a change belongs to."""
+
+    id: str
+
+
+class ReadFrom(msgspec.Struct):
+    """Which connector made a record, and whether in a snapshot."""
+
+    name: str | None = None
+    snapshot: str | None = None
+
+
+class FromSource(msgspec.Struct):
+    """What of a record only snapshots and DDL are asked for."""
+
+    source: ReadFrom | None = None
+
+
+class Notice(msgspec.Struct):
+    """What a notification tells about its table."""
+
+    connector_name: str | None = None
+    scanned_collection: str | None = None
+    status: str | None = None
+
+
+class Envelope(msgspec.Struct):
+    """Any record: a change, a BEGIN or END, DDL, or a notification."""
+
+    op: str | None = None
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    source: Source | None = None
+    transaction: Bracket | None = None
+    status: str | None = None
+    id: str | None = None
+    ddl: str | None = None
+    aggregate_type: str | None = None
+    type: str | None = None
+    additional_data: Notice | None = None
