@@ -15,11 +15,13 @@ LANE = [
     "streams/transactions.py",
     "streams/withheld.py",
     "streams/stages/aggregate.py",
+    "streams/stages/convert.py",
     "streams/stages/decode.py",
     "streams/stages/drafts.py",
     "streams/stages/encode.py",
     "streams/stages/image.py",
     "streams/stages/map.py",
+    "streams/stages/map_nodes.py",
     "streams/stages/publish.py",
     "streams/stages/rules.py",
 ]

@@ -7,7 +7,6 @@ per field, no calls in between (streams/stages/map_code.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +17,8 @@ from schemas.errors import TongbuError
 from schemas.expressions import Lookup, Part
 from streams.errors import RecordError
 from streams.records import Row
-from streams.stages.map_code import ROOT, Place, Reads, Scope, fields_of
-from streams.stages.source_code import SourceCode
+from streams.stages.map_code import Reads, Scope, fields_of
+from streams.stages.map_nodes import ROOT, Fields, Rows
 
 #: A row image that could not be completed carries the error's code under this name, which no column can have.
 BROKEN = "\0broken"
@@ -51,12 +50,13 @@ class CompiledMapping:
 
     mapping: Mapping
     reads: Reads
-    evaluate: Callable[[Row, dict[str, Row | None], dict[str, list[Row]]], dict[str, Any]]
+    fields: Fields
 
     def __call__(self, aggregate: Aggregate) -> dict[str, Any]:
         """Give the mapped fields; raise RecordError where a value does not fit, or a required one is missing."""
         try:
-            aggregate.record = self.evaluate(aggregate.root, aggregate.singles, aggregate.parts)
+            rows = Rows(aggregate.root, aggregate.singles, aggregate.parts)
+            aggregate.record = self.fields.value(rows)
         except KeyError as error:
             raise RecordError("image", "incomplete", _INCOMPLETE.format(error.args[0])) from error
         return aggregate.record
@@ -82,17 +82,11 @@ def compile_mapping(
     unknown = [name for name in mapping.fields if name not in avro_fields]
     if unknown:
         raise TongbuError(f"{mapping.mapping}: the entity has no field `{unknown[0]}`")
-    code = SourceCode("evaluate", "root", "singles", "parts")
-    places = {ROOT: Place("root", root)}
-    for alias, table in singles.items():
-        places[alias] = Place(code.variable(), table, optional=True)
-        code.line(f"{places[alias].variable} = singles[{alias!r}]")
     reads = Reads()
     _structure(mapping, root, parts, singles, reads)
-    scope = Scope(source, zone, reads, places[ROOT], places, parts)
+    scope = Scope(source, zone, reads, root, {**singles, ROOT: root}, parts)
     sums_last = sorted(mapping.fields.items(), key=lambda each: isinstance(each[1], form.Sum))
-    code.line(f"return {fields_of(code, dict(sums_last), avro_fields, scope)}")
-    return CompiledMapping(mapping, reads, code.function())
+    return CompiledMapping(mapping, reads, fields_of(dict(sums_last), avro_fields, scope))
 
 
 def _structure(

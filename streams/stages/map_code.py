@@ -1,8 +1,7 @@
 """
-The mapping language as Python: each form of expression adds the statements that evaluate it.
+The mapping language: each form of expression becomes a node of `streams.stages.map_nodes`.
 
-A compiler adds lines to the code and gives the name of the variable that then holds the value, null as None. What is
-evaluated only on a condition is added inside its block, so that nothing fails that is not asked for.
+What it reads is checked against the captured tables: columns that are not there, or not in a form that can be used, are misfits.
 """
 
 from __future__ import annotations
@@ -10,36 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import partial, reduce
 from typing import Any
 
 from schemas import expressions as form
 from schemas.captured import Column, Table
 from schemas.errors import TongbuError
 from schemas.expressions import Expression
-from streams.errors import RecordError
-from streams.stages.convert import (
-    EXACT,
-    INTEGER_DIGITS,
-    avro_kind,
-    converter,
-    family,
-    local_time,
-    optional,
+from streams.stages.convert import avro_kind, converter, family, optional
+from streams.stages.map_nodes import (
+    Case,
+    Cell,
+    CodeOf,
+    Condition,
+    Constant,
+    CountOf,
+    EachOf,
+    Field,
+    Fields,
+    FirstCase,
+    IdOf,
+    LocalTime,
+    Node,
+    Pair,
+    SumOf,
+    Text,
 )
-from streams.stages.source_code import SourceCode
+from streams.stages.map_nodes import (
+    Column as ColumnOf,
+)
 
-ROOT = "root"
 _DECIMAL = {"type": "bytes", "logicalType": "decimal"}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A row that columns are read from: the variable that holds it, its table, and whether it may be missing."""
-
-    variable: str
-    table: Table
-    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,55 +72,27 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where an expression stands: rows behind plain names and aliases, mapped arrays, and the source's surroundings."""
+    """Where an expression stands: the tables behind plain names and aliases, the arrays mapped so far, and the source's surroundings."""
 
     source: str
     zone: str
     reads: Reads
-    row: Place
-    aliases: dict[str, Place]
+    table: Table
+    aliases: dict[str, Table]
     parts: dict[str, Table]
-    #: Columns that were read before in this block or one around it: (row's variable, column) -> variable.
-    read: dict[tuple[str, str], str] = field(default_factory=dict)
-    #: Arrays that were mapped before: field -> variable.
-    arrays: dict[str, str] = field(default_factory=dict)
-
-    def inner(self) -> Scope:
-        """Give the scope of a block: what is read there is not known after it."""
-        return replace(self, read=dict(self.read))
+    arrays: set[str] = field(default_factory=set)
 
 
-def fields_of(
-    code: SourceCode, fields: dict[str, Expression], avro_types: dict[str, Any], scope: Scope
-) -> str:
-    """Evaluate fields and check them; give the expression of the dict that holds them."""
+def fields_of(fields: dict[str, Expression], avro_types: dict[str, Any], scope: Scope) -> Fields:
+    """Compile the fields of a record."""
     made = []
     for name, expression in fields.items():
-        value = _compile(code, expression, avro_types[name], scope)
-        _check(code, name, value, avro_types[name])
+        avro_type = avro_types[name]
+        node = _compile(expression, avro_type, scope)
+        made.append(Field(name, node, not optional(avro_type), symbols_of(avro_type)))
         if isinstance(expression, form.Each):
-            scope.arrays[name] = value
-        made.append(f"{name!r}: {value}")
-    return "{" + ", ".join(made) + "}"
-
-
-def _check(code: SourceCode, name: str, value: str, avro_type: Any) -> None:
-    symbols = symbols_of(avro_type)
-    if not optional(avro_type):
-        error = partial(
-            RecordError, "map", "required", f"field `{name}` is required, but it is null"
-        )
-        _refuse(code, f"{value} is None", error)
-    if symbols is not None:
-        error = partial(
-            RecordError, "map", "unmapped-code", f"field `{name}`: a code that is not mapped"
-        )
-        _refuse(code, f"{value} is not None and {value} not in {code.name(symbols)}", error)
-
-
-def _refuse(code: SourceCode, condition: str, error: Callable[[], RecordError]) -> None:
-    with code.block(f"if {condition}:"):
-        code.line(f"raise {code.name(error)}()")
+            scope.arrays.add(name)
+    return Fields(made)
 
 
 def symbols_of(avro_type: Any) -> frozenset[str] | None:
@@ -132,219 +103,121 @@ def symbols_of(avro_type: Any) -> frozenset[str] | None:
     return frozenset(avro_type["symbols"]) if is_enum else None
 
 
-def _compile(code: SourceCode, expression: Expression, avro_type: Any, scope: Scope) -> str:
+def _compile(expression: Expression, avro_type: Any, scope: Scope) -> Node:
     if isinstance(expression, str):
-        return _column(code, expression, avro_type, scope)
-    return _COMPILERS[type(expression)](code, expression, avro_type, scope)
+        return _column(expression, avro_type, scope)
+    return _COMPILERS[type(expression)](expression, avro_type, scope)
 
 
-def _raw(code: SourceCode, path: str, scope: Scope) -> tuple[str, Column | None, Table]:
-    """Read a column as it is, once per block; give the variable, the column (None: a misfit) and its table."""
+def _cell(path: str, scope: Scope) -> tuple[Cell, Column | None, Table]:
+    """Read a column as it is; give the node, the column (None: a misfit) and its table."""
     alias, dot, name = path.partition(".")
     if dot and alias not in scope.aliases:
         raise TongbuError(f"`{path}`: there is no lookup or single part `{alias}`")
-    place, name = (scope.aliases[alias], name) if dot else (scope.row, path)
-    column = scope.reads.column(place.table, name)
-    known = scope.read.get((place.variable, name))
-    if known is None:
-        known = scope.read[place.variable, name] = code.variable()
-        present = f"None if {place.variable} is None else " if place.optional else ""
-        code.line(f"{known} = {present}{place.variable}[{name!r}]")
-    return known, column, place.table
+    table = scope.aliases[alias] if dot else scope.table
+    cell = Cell(alias, name) if dot else Cell(None, path)
+    return cell, scope.reads.column(table, cell.name), table
 
 
-def _column(code: SourceCode, path: str, avro_type: Any, scope: Scope) -> str:
+def _column(path: str, avro_type: Any, scope: Scope) -> Node:
     kind = avro_kind(avro_type)
-    raw, column, table = _raw(code, path, scope)
+    cell, column, table = _cell(path, scope)
     if column is None:
-        return raw
+        return cell
     where = f"column `{path}` ({column.type})"
     try:
         convert = converter(column.type, avro_type)
     except KeyError:
         scope.reads.refuse(table, column.name, f"{where} can't become {kind}")
-        return raw
-    value, unfit = code.variable(), partial(_unfit, where, table.qualified)
-    with code.block("try:"):
-        code.line(f"{value} = None if {raw} is None else {code.name(convert)}({raw})")
-    with code.block("except (ValueError, TypeError) as error:"):
-        code.line(f"raise {code.name(unfit)}(error) from error")
-    return value
+        return cell
+    return ColumnOf(cell, convert, where, table.qualified)
 
 
-def _unfit(where: str, table: str, error: Exception) -> RecordError:
-    """Say what is wrong without the value: messages of the standard library quote it."""
-    text = str(error)
-    calm = text.partition(":")[0] if "'" in text or '"' in text else text
-    return RecordError("map", "conversion", f"{where}: {calm}", table)
-
-
-def _as_text(code: SourceCode, expression: Expression, scope: Scope) -> str:
+def _as_text(expression: Expression, scope: Scope) -> Node:
     """Read a code as text, whatever its column's type."""
     if not isinstance(expression, str):
-        return _compile(code, expression, "string", scope)
-    raw, column, _ = _raw(code, expression, scope)
-    if column is None or family(column.type) == "text":
-        return raw
-    value = code.variable()
-    code.line(
-        f"{value} = None if {raw} is None else str(int({raw}) if isinstance({raw}, bool) else {raw})"
-    )
-    return value
+        return _compile(expression, "string", scope)
+    cell, column, _ = _cell(expression, scope)
+    return cell if column is None or family(column.type) == "text" else Text(cell)
 
 
-def _const(code: SourceCode, expression: form.Const, avro_type: Any, scope: Scope) -> str:
+def _const(expression: form.Const, avro_type: Any, scope: Scope) -> Node:
     del avro_type, scope
-    value = code.variable()
-    code.line(f"{value} = {expression.const!r}")
-    return value
+    return Constant(expression.const)
 
 
-def _codes(code: SourceCode, expression: form.Codes, avro_type: Any, scope: Scope) -> str:
-    read, value = _as_text(code, expression.of, scope), code.variable()
-    codes, symbols = code.name(expression.codes), symbols_of(avro_type) or frozenset()
+def _codes(expression: form.Codes, avro_type: Any, scope: Scope) -> Node:
+    symbols = symbols_of(avro_type) or frozenset()
     default = expression.default or ("unknown" if "unknown" in symbols else None)
-    empty = f"{read} is None or {read} == ''"
-    code.line(f"{value} = {default!r} if {empty} else {codes}.get({read}, {default!r})")
-    if default is None:
-        message = f"a code of `{expression.of}` is not mapped"
-        error = partial(RecordError, "map", "unmapped-code", message)
-        _refuse(code, f"{value} is None and not ({empty})", error)
-    return value
+    return CodeOf(_as_text(expression.of, scope), expression.codes, default, str(expression.of))
 
 
-def _cases(code: SourceCode, expression: form.Cases, avro_type: Any, scope: Scope) -> str:
+def _cases(expression: form.Cases, avro_type: Any, scope: Scope) -> Node:
     del avro_type
-    value = code.variable()
-    conditions = [
-        " and ".join(_condition(code, path, wanted, scope) for path, wanted in case.when.items())
+    cases = [
+        Case([_condition(path, wanted, scope) for path, wanted in case.when.items()], case.then)
         for case in expression.cases
     ]
-    code.line(f"{value} = {expression.default!r}")
-    for place, (condition, case) in enumerate(zip(conditions, expression.cases, strict=True)):
-        with code.block(f"{'elif' if place else 'if'} {condition or 'True'}:"):
-            code.line(f"{value} = {case.then!r}")
-    return value
+    return FirstCase(cases, expression.default)
 
 
-def _condition(code: SourceCode, path: str, wanted: Any, scope: Scope) -> str:
-    read = _as_text(code, path, scope)
-    if wanted == "present":
-        return f"({read} is not None and {read} != '')"
-    if wanted == "absent":
-        return f"({read} is None or {read} == '')"
+def _condition(path: str, wanted: Any, scope: Scope) -> Condition:
+    read = _as_text(path, scope)
+    if wanted in ("present", "absent"):
+        return Condition(read, None, wanted == "present")
     listed = wanted if isinstance(wanted, list) else [wanted]
-    texts = frozenset(str(int(each) if isinstance(each, bool) else each) for each in listed)
-    return f"{read} in {code.name(texts)}"
+    texts = [str(int(each) if isinstance(each, bool) else each) for each in listed]
+    return Condition(read, frozenset(texts), True)
 
 
-def _reference(code: SourceCode, expression: form.Reference, avro_type: Any, scope: Scope) -> str:
+def _reference(expression: form.Reference, avro_type: Any, scope: Scope) -> Node:
     del avro_type
     paths = [expression.to] if isinstance(expression.to, str) else expression.to
-    parts, value = [_as_text(code, path, scope) for path in paths], code.variable()
-    empty = " or ".join(f"{part} is None or {part} == ''" for part in parts)
     prefix = f"{expression.source or scope.source}:"
-    key = " + '|' + ".join(parts)
-    code.line(f"{value} = None if {empty} else {prefix!r} + {key}")
-    return value
+    return IdOf(prefix, [_as_text(path, scope) for path in paths])
 
 
-def _pair(amount: str, unit: str) -> Callable[[SourceCode, Any, Any, Scope], str]:
-    """Compile Money and Quantity: a decimal with its currency or unit; null where the decimal is null."""
-    names = {"money": ("amount", "currency"), "quantity": ("value", "unit")}[amount]
-
-    def compile_pair(code: SourceCode, expression: Any, avro_type: Any, scope: Scope) -> str:
-        del avro_type
-        value = code.variable()
-        counted = _compile(code, getattr(expression, amount), _DECIMAL, scope)
-        code.line(f"{value} = None")
-        with code.block(f"if {counted} is not None:"):
-            counted_in = _compile(code, getattr(expression, unit), "string", scope.inner())
-            message = f"{names[1]} of `{getattr(expression, amount)}` is null"
-            error = partial(RecordError, "map", "required", message)
-            _refuse(code, f"{counted_in} is None", error)
-            code.line(f"{value} = {{{names[0]!r}: {counted}, {names[1]!r}: {counted_in}}}")
-        return value
-
-    return compile_pair
+def _money(expression: form.MoneyOf, avro_type: Any, scope: Scope) -> Node:
+    del avro_type
+    number = _compile(expression.money, _DECIMAL, scope)
+    currency = _compile(expression.currency, "string", scope)
+    return Pair(("amount", "currency"), number, currency, str(expression.money))
 
 
-def _local_time(
-    code: SourceCode, expression: form.LocalTimeOf, avro_type: Any, scope: Scope
-) -> str:
+def _quantity(expression: form.QuantityOf, avro_type: Any, scope: Scope) -> Node:
+    del avro_type
+    number = _compile(expression.quantity, _DECIMAL, scope)
+    unit = _compile(expression.unit, "string", scope)
+    return Pair(("value", "unit"), number, unit, str(expression.quantity))
+
+
+def _local_time(expression: form.LocalTimeOf, avro_type: Any, scope: Scope) -> Node:
     del avro_type
     paths = expression.local_time
-    texts = [
-        _column(code, path, "local", scope)
-        for path in ([paths] if isinstance(paths, str) else paths)
-    ]
-    value, text = code.variable(), texts[0]
-    if len(texts) > 1:
-        text = f"' '.join(text for text in ({', '.join(texts)}) if text)"
-    error = partial(RecordError, "map", "conversion", f"`{paths}` is not a date and time")
-    with code.block("try:"):
-        code.line(
-            f"{value} = {code.name(local_time)}({text}, {scope.zone!r}) if {texts[0]} else None"
-        )
-    with code.block("except ValueError as error:"):
-        code.line(f"raise {code.name(error)}() from error")
-    return value
+    listed = [paths] if isinstance(paths, str) else paths
+    return LocalTime([_column(path, "local", scope) for path in listed], scope.zone, str(paths))
 
 
-def _count(code: SourceCode, expression: form.Count, avro_type: Any, scope: Scope) -> str:
+def _count(expression: form.Count, avro_type: Any, scope: Scope) -> Node:
     del avro_type, scope
-    value = code.variable()
-    code.line(f"{value} = len(parts[{expression.count!r}])")
-    return value
+    return CountOf(expression.count)
 
 
-def _sum(code: SourceCode, expression: form.Sum, avro_type: Any, scope: Scope) -> str:
+def _sum(expression: form.Sum, avro_type: Any, scope: Scope) -> Node:
     array, _, name = expression.sum.partition(".")
+    if array not in scope.arrays:
+        raise TongbuError(f"`{expression.sum}`: there is no mapped array `{array}`")
     nothing = None if optional(avro_type) else {"amount": Decimal(0), "currency": "XXX"}
-    value, add_up = code.variable(), partial(_add_up, expression.sum, name, nothing)
-    code.line(f"{value} = {code.name(add_up)}({scope.arrays[array]})")
-    return value
+    return SumOf(array, name, nothing)
 
 
-def _add_up(expression: str, name: str, nothing: Any, rows: list[dict[str, Any]]) -> Any:
-    values = [value for row in rows if (value := row[name]) is not None]
-    if not values:
-        return nothing
-    if not isinstance(values[0], dict):
-        return _total(expression, values)
-    currency = values[0]["currency"]
-    if any(value["currency"] != currency for value in values):
-        raise RecordError(
-            "map", "mixed-currencies", f"the lines of `{expression}` differ in currency"
-        )
-    return {
-        "amount": _total(expression, [value["amount"] for value in values]),
-        "currency": currency,
-    }
-
-
-def _total(expression: str, values: list[Decimal]) -> Decimal:
-    total = reduce(EXACT.add, values, Decimal(0))
-    if total.adjusted() >= INTEGER_DIGITS:
-        raise RecordError(
-            "map",
-            "conversion",
-            f"sum of `{expression}`: more than {INTEGER_DIGITS} integer digits",
-        )
-    return total
-
-
-def _each(code: SourceCode, expression: form.Each, avro_type: Any, scope: Scope) -> str:
+def _each(expression: form.Each, avro_type: Any, scope: Scope) -> Node:
     item = {each["name"]: each["type"] for each in _items(avro_type)["fields"]}
     unknown = set(expression.fields) - set(item)
     if unknown:
         raise TongbuError(f"`{expression.each}`: the array has no field `{min(unknown)}`")
-    rows, row = code.variable(), code.variable()
-    inner = replace(scope.inner(), row=Place(row, scope.parts[expression.each]), arrays={})
-    code.line(f"{rows} = []")
-    with code.block(f"for {row} in parts[{expression.each!r}]:"):
-        code.line(f"{rows}.append({fields_of(code, expression.fields, item, inner)})")
-    return rows
+    inner = replace(scope, table=scope.parts[expression.each], arrays=set())
+    return EachOf(expression.each, fields_of(expression.fields, item, inner))
 
 
 def _items(avro_type: Any) -> Any:
@@ -353,13 +226,13 @@ def _items(avro_type: Any) -> Any:
     return avro_type["items"]
 
 
-_COMPILERS: dict[type, Callable[[SourceCode, Any, Any, Scope], str]] = {
+_COMPILERS: dict[type, Callable[[Any, Any, Scope], Node]] = {
     form.Const: _const,
     form.Codes: _codes,
     form.Cases: _cases,
     form.Reference: _reference,
-    form.MoneyOf: _pair("money", "currency"),
-    form.QuantityOf: _pair("quantity", "unit"),
+    form.MoneyOf: _money,
+    form.QuantityOf: _quantity,
     form.LocalTimeOf: _local_time,
     form.Count: _count,
     form.Sum: _sum,
