@@ -38,6 +38,8 @@ _REMOVED = b""
 #: There from the moment when what was set down belongs to the state, until all of it stands in its place.
 _MOVING = b"sys\0moving"
 _MOVED_AT_ONCE = 1_000
+#: So many values of at most so many bytes that were read are kept in memory.
+KNOWN, KNOWN_BYTES = 2_000, 4_096
 
 
 def join(*parts: str | bytes) -> bytes:
@@ -77,6 +79,8 @@ class State:
         self._db = Rdict(str(folder), options=options)
         #: key -> (number of the batch, value)
         self._overlay: dict[bytes, tuple[int, Any]] = {}
+        #: Some of what was read from disk lately: rows that many others refer to are read again and again.
+        self._known: dict[bytes, Any] = {}
         self._batch = Writes(1)
         #: Something is set down that does not stand in its place yet.
         self._down = False
@@ -90,18 +94,31 @@ class State:
     # -- reading and writing
 
     def get(self, key: bytes) -> Any:
-        """Give a value, or None."""
+        """Give a value, which must not be changed, or None."""
         fresh = self._overlay.get(key)
         if fresh is not None:
             return fresh[1]
-        stored = self._db.get(_SET_DOWN + key) if self._down else None
-        if stored is None:
-            stored = self._db.get(key)
-        return _unpack(stored) if stored else None
+        if self._down:
+            stored = self._db.get(_SET_DOWN + key)
+            if stored is not None:
+                return _unpack(stored) if stored else None
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        stored = self._db.get(key)
+        if not stored:
+            return None
+        value = _unpack(stored)
+        if len(stored) <= KNOWN_BYTES:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[key] = value
+        return value
 
     def put(self, key: bytes, value: Any) -> None:
         """Set a value, which must not be changed afterwards; None removes it."""
         batch = self._batch
+        self._known.pop(key, None)
         self._overlay[key] = (batch.number, value)
         batch.values[key] = value
         if len(batch.values) >= SET_DOWN_WRITES:

@@ -59,27 +59,40 @@ class RowsInMemory(list[Change]):
         """Leave it to the garbage collector."""
 
 
-@dataclass
 class Open:
     """A transaction that has not ended: its rows, and where the last of them stands."""
 
-    rows: Rows
-    committed_at: int | None = None
-    last: Position | None = None
-    #: Rows up to here were read before the transaction was cut off, and come again.
-    skip_to: Position | None = None
-    #: Same log place as the row before: COPY and multi-table truncates give many rows one LSN.
-    same_place: int = 0
-    place: tuple[int, int] | None = None
+    def __init__(
+        self,
+        rows: Rows,
+        committed_at: int | None = None,
+        last: Position | None = None,
+        skip_to: Position | None = None,
+        same_place: int = 0,
+        place: tuple[int, int] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.committed_at = committed_at
+        self.last = last
+        #: Rows up to here were read before the transaction was cut off, and come again.
+        self.skip_to = skip_to
+        #: Same log place as the row before: COPY and multi-table truncates give many rows one LSN.
+        self.same_place = same_place
+        self.place = place
 
 
-@dataclass
 class Closed:
     """What an END yields: a transaction or a repeat of one, and the ids of those that are lost."""
 
-    transaction: SourceTransaction | None
-    repeat: bool = False
-    lost: tuple[str, ...] = ()
+    def __init__(
+        self,
+        transaction: SourceTransaction | None,
+        repeat: bool = False,
+        lost: tuple[str, ...] = (),
+    ) -> None:
+        self.transaction = transaction
+        self.repeat = repeat
+        self.lost = lost
 
 
 @dataclass

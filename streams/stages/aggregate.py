@@ -7,7 +7,6 @@ An order is its header and its lines: whichever row changes, the order changes, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -18,7 +17,6 @@ from streams.stages.image import Store, image_key, row_key
 from streams.stages.map import Aggregate
 
 
-@dataclass
 class Touched:
     """
     An aggregate that a transaction touches; `before` is the natural key that it had before the transaction, None
@@ -26,10 +24,11 @@ class Touched:
     aggregate in memory.
     """
 
-    plan: EntityPlan
-    root_key: bytes
-    root_touched: bool = False
-    before: str | None = None
+    def __init__(self, plan: EntityPlan, root_key: bytes) -> None:
+        self.plan = plan
+        self.root_key = root_key
+        self.root_touched = False
+        self.before: str | None = None
 
 
 class TouchedSet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
@@ -23,19 +22,26 @@ PART_BYTES = 4 * 1024 * 1024
 _READ_AT_ONCE = 1_000
 
 
-@dataclass(frozen=True)
 class Moment:
     """What one lane offset is: where, when, and whose transaction."""
 
-    source: str
-    lane_offset: int
-    record: LaneRecord
-    kind: str = "transaction"
-    transaction: str | None = None
-    committed_at: int | None = None
+    def __init__(
+        self,
+        source: str,
+        lane_offset: int,
+        record: LaneRecord,
+        kind: str = "transaction",
+        transaction: str | None = None,
+        committed_at: int | None = None,
+    ) -> None:
+        self.source = source
+        self.lane_offset = lane_offset
+        self.record = record
+        self.kind = kind
+        self.transaction = transaction
+        self.committed_at = committed_at
 
 
-@dataclass
 class Message:
     """
     The content of canonical.transactions.v1 for one lane offset; `sizes`: how many records each part has.
@@ -43,13 +49,14 @@ class Message:
     `gone` are topic and id of what was asked for by id and is not there: a tombstone on the entity's topic says so.
     """
 
-    records: Spool[dict[str, Any]]
-    sizes: list[int] = field(default_factory=lambda: [0])
-    withheld: list[dict[str, str]] = field(default_factory=list)
-    fill: dict[str, Any] | None = None
-    only_bindings: list[str] = field(default_factory=list)
-    gone: list[tuple[str, str]] = field(default_factory=list)
-    _part_bytes: int = 0
+    def __init__(self, records: Spool[dict[str, Any]]) -> None:
+        self.records = records
+        self.sizes = [0]
+        self.withheld: list[dict[str, str]] = []
+        self.fill: dict[str, Any] | None = None
+        self.only_bindings: list[str] = []
+        self.gone: list[tuple[str, str]] = []
+        self._part_bytes = 0
 
     def add(self, record: dict[str, Any]) -> None:
         """Add a record, and cut the parts by content."""

@@ -7,7 +7,7 @@ per field, no calls in between (streams/stages/map_code.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from schemas import expressions as form
@@ -28,14 +28,19 @@ _INCOMPLETE = (
 )
 
 
-@dataclass
 class Aggregate:
     """What a mapping reads, and in `record` what it made: rules decide on that."""
 
-    root: Row
-    singles: dict[str, Row | None] = field(default_factory=dict)
-    parts: dict[str, list[Row]] = field(default_factory=dict)
-    record: dict[str, Any] = field(default_factory=dict)
+    def __init__(
+        self,
+        root: Row,
+        singles: dict[str, Row | None] | None = None,
+        record: dict[str, Any] | None = None,
+    ) -> None:
+        self.root = root
+        self.singles: dict[str, Row | None] = {} if singles is None else singles
+        self.parts: dict[str, list[Row]] = {}
+        self.record: dict[str, Any] = {} if record is None else record
 
     def broken(self) -> str | None:
         """Give the error code of a row that could not be completed; None where all rows are whole."""

@@ -8,7 +8,7 @@ withholds its id until a later state can.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -31,18 +31,28 @@ _pack = msgspec.msgpack.Encoder(decimal_format="string").encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 
-@dataclass
 class Draft:
     """A canonical record before it is encoded; `fields` without meta. `packed` is its form in the state."""
 
-    plan: EntityPlan
-    id: str
-    operation: str
-    fields: dict[str, Any]
-    changed: list[str] = field(default_factory=list)
-    previous: dict[str, str | None] = field(default_factory=dict)
-    previous_id: str | None = None
-    packed: bytes | None = None
+    def __init__(
+        self,
+        plan: EntityPlan,
+        id_: str,
+        operation: str,
+        fields: dict[str, Any],
+        changed: list[str] | None = None,
+        previous: dict[str, str | None] | None = None,
+        previous_id: str | None = None,
+        packed: bytes | None = None,
+    ) -> None:
+        self.plan = plan
+        self.id = id_
+        self.operation = operation
+        self.fields = fields
+        self.changed: list[str] = [] if changed is None else changed
+        self.previous: dict[str, str | None] = {} if previous is None else previous
+        self.previous_id = previous_id
+        self.packed = packed
 
     def unplanned(self) -> tuple[Any, ...]:
         """Give everything but the plan, in the order of the constructor."""
@@ -80,13 +90,13 @@ def with_ids(plan: EntityPlan, ids: Iterable[str], store: Store) -> list[tuple[s
     return [(id_, root_key) for id_, root_key in found if root_key is not None]
 
 
-@dataclass(frozen=True)
 class Identity:
     """The canonical id of an aggregate before and after a transaction, and its root row now."""
 
-    before: str | None
-    now: str | None
-    root: Row | None
+    def __init__(self, before: str | None, now: str | None, root: Row | None) -> None:
+        self.before = before
+        self.now = now
+        self.root = root
 
 
 def identify(touched: Touched, source: str, store: Store) -> Identity:
