@@ -340,7 +340,7 @@ class Turn:
         if ward is None or ward.code != LOST_COLUMN or change.after is None:
             return False
         needed = self.in_force.needed.get(change.table, frozenset())
-        return change.table not in self.in_force.misfits and needed.issubset(change.after)
+        return change.table not in self.in_force.misfits and needed <= change.after.keys()
 
     def _sort(self, results: Iterable[Draft | Failed]) -> list[Draft]:
         """Keep the drafts; what failed is withheld."""

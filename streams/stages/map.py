@@ -1,8 +1,7 @@
 """
 Map: an aggregate (root row, part rows, looked-up rows) becomes the fields of a canonical record.
 
-A mapping becomes the source of one straight function when its declarations come into force: a statement or two
-per field, no calls in between (streams/stages/map_code.py).
+A mapping becomes a tree of nodes when its declarations come into force (streams/stages/map_code.py, map_nodes.py).
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from streams.stages.map_nodes import (
     CodeOf,
     Condition,
     Constant,
+    Converted,
     CountOf,
     EachOf,
     Field,
@@ -33,9 +34,6 @@ from streams.stages.map_nodes import (
     Pair,
     SumOf,
     Text,
-)
-from streams.stages.map_nodes import (
-    Column as ColumnOf,
 )
 
 _DECIMAL = {"type": "bytes", "logicalType": "decimal"}
@@ -130,7 +128,7 @@ def _column(path: str, avro_type: Any, scope: Scope) -> Node:
     except KeyError:
         scope.reads.refuse(table, column.name, f"{where} can't become {kind}")
         return cell
-    return ColumnOf(cell, convert, where, table.qualified)
+    return Converted(cell, convert, where, table.qualified)
 
 
 def _as_text(expression: Expression, scope: Scope) -> Node:

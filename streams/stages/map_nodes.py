@@ -53,7 +53,7 @@ class Cell(Node):
         return None if row is None else row[self.name]
 
 
-class Column(Node):
+class Converted(Node):
     """A column in the form of its field; `where` and `table` say which it is."""
 
     def __init__(self, cell: Cell, convert: Callable[[Any], Any], where: str, table: str) -> None:
