@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from bench.stalls.spans import Span
 #: What a probe gives each time it is asked.
 Probe = Callable[[], Iterator[Span]]
 _FSYNC_SECONDS = 0.01
-#: From these shares of a look's time on something is said to wait, or to be taken away.
-_PRESSURE, _STEAL, _WAITING, _WORKING = 0.4, 0.05, 0.3, 0.4
+#: From these shares of a look's time on something is said to wait, to be taken away, or to work much.
+_PRESSURE, _STEAL, _WORKING = 0.4, 0.05, 0.4
+#: A thread that waited longer than this for a core is told of; every so many looks new threads are looked for.
+_WAITED_SECONDS, _SEEK_THREADS = 0.02, 20
 _BLOCK = b"x" * 4096
 _NANO = 1e9
 
@@ -86,40 +88,78 @@ def _counters() -> dict[str, float]:
     return found
 
 
-def cores(folder: Path) -> Probe:
-    """Tell which part of an instance works much, which has work but no core, and when others work (schedstat of all threads)."""
-    tasks = [(role, Path(f"/proc/{process.pid}/task")) for role, process in resources.processes(folder)]  # fmt: skip
-    before, busy, at = _times(tasks), _busy(), time.time()
+def cores(threads: Threads) -> Probe:
+    """Tell which part of an instance works much, which has a thread that waited long for a core, and when others work."""
+    threads.look()
+    busy, at = _busy(), time.time()
 
     def probe() -> Iterator[Span]:
-        nonlocal before, busy, at
-        now, times, all_busy = time.time(), _times(tasks), _busy()
-        ours = 0.0
-        for part, (used, waited) in times.items():
-            used_before, waited_before = before.get(part, (used, waited))
-            ours += used - used_before
-            if used - used_before > _WORKING * (now - at):
+        nonlocal busy, at
+        now, parts, all_busy = time.time(), threads.look(), _busy()
+        for part, (used, waited) in parts.items():
+            if used > _WORKING * (now - at):
                 yield Span(f"{part}: works", at, now)
-            if waited - waited_before > _WAITING * (now - at):
-                yield Span(f"{part}: waits for a core", at, now)
+            if waited > _WAITED_SECONDS:
+                yield Span(f"{part}: a thread waits for a core", now - max(waited, now - at), now)
+        ours = sum(used for used, _ in parts.values())
         if all_busy - busy - ours > _WORKING * (now - at):
             yield Span("others (load, harness, kernel, other programs): work", at, now)
-        before, busy, at = times, all_busy, now
+        busy, at = all_busy, now
 
     return probe
 
 
-def _times(tasks: Sequence[tuple[str, Path]]) -> dict[str, tuple[float, float]]:
-    """Give the seconds that each part has used and waited for a core; a JVM's compiler is a part of its own."""
-    found: dict[str, tuple[float, float]] = {}
-    for role, folder in tasks:
-        with suppress(OSError):  # ended meanwhile
-            for task in folder.iterdir():
-                used, waited, _ = (task / "schedstat").read_text().split()
-                part = f"{role}, compiler" if "Compiler" in (task / "comm").read_text() else role
-                before = found.get(part, (0.0, 0.0))
-                found[part] = before[0] + int(used) / _NANO, before[1] + int(waited) / _NANO
-    return found
+class Threads:
+    """
+    What the threads of an instance's processes have used and waited for (schedstat).
+
+    Their files stay open, and new threads are looked for now and then: a look at 300 threads has to be cheap, or it makes
+    the stalls that it is to explain.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._tasks = [(role, Path(f"/proc/{process.pid}/task")) for role, process in resources.processes(folder)]  # fmt: skip
+        #: Folder of a thread -> its part, the open file, and what it had used and waited at the last look.
+        self._known: dict[Path, tuple[str, int, int, int]] = {}
+        self._looks = 0
+
+    def look(self) -> dict[str, tuple[float, float]]:
+        """Give for each part the seconds used since the last look, and the longest that one of its threads waited for a core."""
+        if self._looks % _SEEK_THREADS == 0:
+            self._seek()
+        self._looks += 1
+        found: dict[str, tuple[float, float]] = {}
+        for task, (part, file, used_before, waited_before) in list(self._known.items()):
+            try:
+                used, waited, _ = map(int, os.pread(file, 128, 0).split())
+            except OSError:  # the thread has ended
+                os.close(file)
+                del self._known[task]
+                continue
+            self._known[task] = part, file, used, waited
+            sum_used, most_waited = found.get(part, (0.0, 0.0))
+            found[part] = (
+                sum_used + (used - used_before) / _NANO,
+                max(most_waited, (waited - waited_before) / _NANO),
+            )
+        return found
+
+    def _seek(self) -> None:
+        """Find threads that are new; a JVM's compiler is a part of its own."""
+        for role, folder in self._tasks:
+            with suppress(OSError):  # ended meanwhile
+                for task in folder.iterdir():
+                    if task not in self._known:
+                        compiler = "Compiler" in (task / "comm").read_text()
+                        file = os.open(task / "schedstat", os.O_RDONLY)
+                        used, waited, _ = map(int, os.pread(file, 128, 0).split())
+                        part = f"{role}, compiler" if compiler else role
+                        self._known[task] = part, file, used, waited
+
+    def close(self) -> None:
+        """Close the files."""
+        for _, file, _, _ in self._known.values():
+            os.close(file)
 
 
 def _busy() -> float:

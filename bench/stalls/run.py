@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -72,15 +72,16 @@ def _round(
     if plan.backlog:
         backlog = source.backlog(plan.backlog, 2)
         wait("the backlog is drained", partial(ours.arrived, backlog))
-    looks = [
-        probes.Looks(probes.fsyncs(instance.folder), _QUICK),
-        probes.Looks(probes.pressure(), _SLOW),
-        probes.Looks(probes.cores(instance.folder), _SLOW),
-        probes.Looks(probes.postgresql(instance.postgres_admin_dsn()), _QUICK),
-    ]
     tail = Tail(ours.stages)
     begin = time.time()
     with ExitStack() as watching:
+        threads = watching.enter_context(closing(probes.Threads(instance.folder)))
+        looks = [
+            probes.Looks(probes.fsyncs(instance.folder), _QUICK),
+            probes.Looks(probes.pressure(), _SLOW),
+            probes.Looks(probes.cores(threads), _SLOW),
+            probes.Looks(probes.postgresql(instance.postgres_admin_dsn()), _QUICK),
+        ]
         for each in looks:
             watching.enter_context(each)
         orders = source.load(plan.rate, 2, plan.seconds, seed=10 * number)
