@@ -1,4 +1,4 @@
-"""What is compiled, because each record counts: Avro by Cython, the processor's lane by mypyc. The rest is in pyproject.toml."""
+"""What is compiled, because each record counts: Avro and the check of decimals by Cython, the processor's lane by mypyc. The rest is in pyproject.toml."""
 
 from Cython.Build import cythonize
 from mypyc.build import mypycify
@@ -24,11 +24,12 @@ LANE = [
     "streams/stages/map_nodes.py",
     "streams/stages/publish.py",
     "streams/stages/rules.py",
+    "streams/stages/source_types.py",
 ]
 
 setup(
     ext_modules=[
-        *cythonize("schemas/*.pyx", quiet=True),
+        *cythonize(["schemas/*.pyx", "streams/stages/*.pyx"], quiet=True),
         *mypycify(LANE, group_name="tongbu"),
     ]
 )

@@ -35,7 +35,7 @@ from streams.stages.image import Store
 from streams.stages.mirror import MirrorPlan, MirrorRows, rows_after
 from streams.stages.publish import Draft, Failed
 from streams.stages.repair import repair
-from streams.withheld import Withheld
+from streams.withheld import Marks, Withheld
 
 #: So many rows or records are worked on at a stretch.
 _PAUSE = 50
@@ -52,6 +52,7 @@ class Turn:
         seal: Seal,
         quarantine: Quarantine,
         snapshots: Snapshots | None = None,
+        marks: Marks | None = None,
     ) -> None:
         self.moment = moment
         self.in_force = in_force
@@ -67,7 +68,7 @@ class Turn:
         self.unchanged = 0
         #: Rows that a snapshot did not find any more.
         self.swept = 0
-        self.withheld = Withheld(moment, store, seal, self.message, self.letters)
+        self.withheld = Withheld(moment, marks or Marks(store), seal, self.message, self.letters)
         self.mirrored = MirrorRows(moment, self.message, self.withheld)
 
     def transaction(self, changes: Iterable[Change]) -> Iterator[None]:
@@ -327,12 +328,17 @@ class Turn:
         """Tell whether a change belongs to a quarantined table; a row without a mapped column makes it one."""
         if change.table in self.quarantine.tables:
             return True
-        needed = self.in_force.needed[change.table]
-        if change.after is None or needed <= change.after.keys():
+        after = change.after
+        if after is None:
             return False
-        lost = ", ".join(f"`{name}`" for name in sorted(needed.difference(change.after)))
-        self.admit(change.table, LOST_COLUMN, f"rows of `{change.table}` come without {lost}")
-        return True
+        needed = self.in_force.needed[change.table]
+        for name in needed:
+            if name not in after:
+                lost = ", ".join(f"`{each}`" for each in sorted(needed.difference(after)))
+                why = f"rows of `{change.table}` come without {lost}"
+                self.admit(change.table, LOST_COLUMN, why)
+                return True
+        return False
 
     def _fits_again(self, change: Change) -> bool:
         """Tell whether a row has the columns again that others lacked: somebody put the table right."""

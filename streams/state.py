@@ -76,6 +76,9 @@ class State:
         folder.mkdir(parents=True, exist_ok=True)
         options = Options(raw_mode=True)
         options.create_if_missing(True)
+        # Half of all reads are for keys that are not there yet: a filter tells so without a search in the memtable.
+        options.set_memtable_prefix_bloom_ratio(0.05)
+        options.set_memtable_whole_key_filtering(True)
         self._db = Rdict(str(folder), options=options)
         #: key -> (number of the batch, value)
         self._overlay: dict[bytes, tuple[int, Any]] = {}

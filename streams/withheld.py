@@ -22,6 +22,34 @@ WITHHELD = b"wit\0"
 NAMED = 10_000
 
 
+class Marks:
+    """The marks in a lane's state; `count` is how many there are: nearly always none, and then nobody has to look."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.count = sum(1 for _ in store.iterate(WITHHELD))
+
+    def get(self, key: bytes) -> list[str] | None:
+        """Give the mark of an id (letter, stage and code of the error), or None."""
+        mark: list[str] | None = self._store.get(key) if self.count else None
+        return mark
+
+    def set(self, key: bytes, mark: list[str]) -> None:
+        """Mark an id that has no mark."""
+        self._store.put(key, mark)
+        self.count += 1
+
+    def remove(self, key: bytes) -> None:
+        """Take the mark of an id away."""
+        self._store.put(key, None)
+        self.count -= 1
+
+    def keys(self, prefix: bytes) -> Iterator[bytes]:
+        """Give the keys under a prefix that have a mark."""
+        for key, _ in self._store.iterate(prefix):
+            yield key
+
+
 class Withheld:
     """
     Sets and clears the marks at one lane offset; what happens to them is added to `message` and `letters`.
@@ -30,9 +58,9 @@ class Withheld:
     """
 
     def __init__(
-        self, moment: Moment, store: Store, seal: Seal, message: Message, letters: Spool[Letter]
+        self, moment: Moment, marks: Marks, seal: Seal, message: Message, letters: Spool[Letter]
     ) -> None:
-        self._moment, self._store, self._seal = moment, store, seal
+        self._moment, self._marks, self._seal = moment, marks, seal
         self._message, self._letters = message, letters
         self._prefix = f"{moment.record.topic}/0/{moment.record.offset}/"
 
@@ -50,7 +78,7 @@ class Withheld:
             return False
         letter_id = f"{self._prefix}{plan.entity}/{id_}"
         self.release(plan, id_)
-        self._store.put(_key(plan, id_), [letter_id, error.stage, error.code])
+        self._marks.set(_key(plan, id_), [letter_id, error.stage, error.code])
         sealed = self._seal.seal(letter_id, original)
         self._letters.append(Letter(letter_id, "open", error, plan.entity, id_, sealed))
         return not known
@@ -58,16 +86,16 @@ class Withheld:
     def ids(self, plan: EntityPlan) -> Iterator[str]:
         """Give the withheld ids of an entity."""
         prefix = _key(plan, "")
-        for key, _ in self._store.iterate(prefix):
+        for key in self._marks.keys(prefix):
             yield key.removeprefix(prefix).decode()
 
     def holds(self, plan: Published, id_: str) -> bool:
         """Tell whether an id is withheld."""
-        return self._store.get(_key(plan, id_)) is not None
+        return self._marks.get(_key(plan, id_)) is not None
 
     def withholds_now(self, plan: Published, id_: str) -> bool:
         """Tell whether an id was withheld at this very lane offset."""
-        mark = self._store.get(_key(plan, id_))
+        mark = self._marks.get(_key(plan, id_))
         return mark is not None and mark[0].startswith(self._prefix)
 
     def release(self, plan: Published, id_: str) -> None:
@@ -80,10 +108,10 @@ class Withheld:
 
     def _close(self, plan: Published, id_: str, state: str, why: str) -> None:
         key = _key(plan, id_)
-        mark = self._store.get(key)
+        mark = self._marks.get(key)
         if mark is not None:
             letter_id, stage, code = mark
-            self._store.put(key, None)
+            self._marks.remove(key)
             error = RecordError(stage, code, why)
             self._letters.append(Letter(letter_id, state, error, plan.entity, id_))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from typing import Any
@@ -118,26 +119,35 @@ def _source_refs(draft: Draft, source: str) -> list[dict[str, str]]:
 def entity_outputs(message: Message, moment: Moment) -> Iterator[Output]:
     """Give the records of the entity topics, with CloudEvents headers (binary mode); a delete brings a tombstone."""
     at = moment.committed_at if moment.committed_at is not None else moment.record.timestamp
-    time = datetime.fromtimestamp(at / 1e6, UTC).isoformat().encode()
+    second, micros = divmod(at, 1_000_000)
+    time = (_second(second) + (f".{micros:06}+00:00" if micros else "+00:00")).encode()
+    captured = moment.record.timestamp
     for record in message.records:
-        if record["topic"] in _MIRROR:
+        topic: str = record["topic"]
+        if topic in _MIRROR:
             continue
-        key = record["key"].encode()
-        identity = _identity(moment, record["topic"], record["key"])
+        id_: str = record["key"]
+        operation: str = record["operation"]
+        key = id_.encode()
+        identity = _identity(moment, topic, id_)
         headers = (
             *identity,
             ("ce_source", f"/tongbu/{moment.source}".encode()),
-            ("ce_type", f"{record['topic']}.{record['operation']}".encode()),
+            ("ce_type", f"{topic}.{operation}".encode()),
             ("ce_time", time),
             ("content-type", b"application/vnd.confluent.avro"),
         )
-        yield Output(
-            record["topic"], key, record["value"], headers, captured=moment.record.timestamp
-        )
-        if record["operation"] == "delete":
-            yield Output(record["topic"], key, None, identity)
+        yield Output(topic, key, record["value"], headers, -1, captured)
+        if operation == "delete":
+            yield Output(topic, key, None, identity)
     for topic, id_ in message.gone:
         yield Output(topic, id_.encode(), None, _identity(moment, topic, id_))
+
+
+@lru_cache(maxsize=64)
+def _second(second: int) -> str:
+    """Spell a second since 1970 in UTC; transactions of the same one are many, and spelling is not cheap."""
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()
 
 
 def _identity(moment: Moment, topic: str, id_: str) -> tuple[tuple[str, bytes], ...]:
