@@ -115,7 +115,7 @@ class InForce:
     transactions: Writer
     dead_letters: Writer
     repairs: dict[str, Repairs]
-    needed: dict[str, frozenset[str]]
+    needed: dict[str, tuple[str, ...]]
     misfits: dict[str, Misfit]
     mirrors: dict[str, MirrorPlan]
 
@@ -162,9 +162,9 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
     )
 
 
-def _needed(table: str, plans: Iterable[EntityPlan]) -> frozenset[str]:
+def _needed(table: str, plans: Iterable[EntityPlan]) -> tuple[str, ...]:
     found = [plan.mapping.reads.columns.get(table, set()) for plan in plans]
-    return frozenset().union(*found)
+    return tuple(sorted(set[str]().union(*found)))
 
 
 def _mirrors(

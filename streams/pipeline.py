@@ -23,7 +23,7 @@ from streams.quarantine import (
     Quarantine,
     Ward,
 )
-from streams.records import Change, Letter, RowChange
+from streams.records import Change, Letter, Row, RowChange
 from streams.seal import Seal
 from streams.snapshots import Snapshots
 from streams.spool import Spool
@@ -332,21 +332,19 @@ class Turn:
         if after is None:
             return False
         needed = self.in_force.needed[change.table]
-        for name in needed:
-            if name not in after:
-                lost = ", ".join(f"`{each}`" for each in sorted(needed.difference(after)))
-                why = f"rows of `{change.table}` come without {lost}"
-                self.admit(change.table, LOST_COLUMN, why)
-                return True
-        return False
+        if _has(after, needed):
+            return False
+        lost = ", ".join(f"`{name}`" for name in needed if name not in after)
+        self.admit(change.table, LOST_COLUMN, f"rows of `{change.table}` come without {lost}")
+        return True
 
     def _fits_again(self, change: Change) -> bool:
         """Tell whether a row has the columns again that others lacked: somebody put the table right."""
         ward = self.quarantine.tables.get(change.table)
         if ward is None or ward.code != LOST_COLUMN or change.after is None:
             return False
-        needed = self.in_force.needed.get(change.table, frozenset())
-        return change.table not in self.in_force.misfits and needed <= change.after.keys()
+        needed = self.in_force.needed.get(change.table, ())
+        return change.table not in self.in_force.misfits and _has(change.after, needed)
 
     def _sort(self, results: Iterable[Draft | Failed]) -> list[Draft]:
         """Keep the drafts; what failed is withheld."""
@@ -379,3 +377,8 @@ class Turn:
                 continue
             self.message.add(record)
             publish.remember(draft, self.moment.lane_offset, self.store)
+
+
+def _has(row: Row, columns: tuple[str, ...]) -> bool:
+    """Tell whether a row has all of some columns."""
+    return all(name in row for name in columns)

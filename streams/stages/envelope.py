@@ -1,5 +1,5 @@
 """
-What of Debezium's JSON is read, in its own names.
+What of Debezium's JSON is read, in its own names and in its order: msgspec looks for the next name where it found the last.
 
 https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events
 """
@@ -14,10 +14,10 @@ import msgspec
 class Source(msgspec.Struct):
     """Where a change stands in its source's log."""
 
-    table: str | None = None  # null for DDL of a whole database
-    schema: str | None = None
     db: str | None = None
     ts_us: int | None = None
+    schema: str | None = None
+    table: str | None = None  # null for DDL of a whole database
     lsn: int | None = None
     file: str | None = None
     pos: int = 0
@@ -57,11 +57,11 @@ class Notice(msgspec.Struct):
 class Envelope(msgspec.Struct):
     """Any record: a change, a BEGIN or END, DDL, or a notification."""
 
-    op: str | None = None
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
     source: Source | None = None
     transaction: Bracket | None = None
+    op: str | None = None
     status: str | None = None
     id: str | None = None
     ddl: str | None = None

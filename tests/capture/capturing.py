@@ -27,7 +27,8 @@ SCHEMA = "capture"
 USER, PASSWORD = "capture_reader", "read-only"
 #: The shipped connector that each kind of database is captured with.
 SHIPPED = {"postgresql": "erp.json", "mariadb": "oa.json", "mysql": "mysql-example.json"}
-SECONDS = 90
+#: What is waited for comes in this time, also where memory is five times as slow as usual.
+SECONDS = 240
 
 
 @dataclass
