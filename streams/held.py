@@ -18,6 +18,8 @@ from streams.stages.image import Store
 from streams.transactions import Assembler, Open
 
 _HEAD, _ENDED, _ROWS = b"sys\0assembler", b"end\0", b"row\0"
+#: So many rows of a transaction stay in memory although they are in the state.
+KEPT = 100
 
 
 class RowStore(Store, Protocol):
@@ -28,11 +30,18 @@ class RowStore(Store, Protocol):
 
 
 class HeldRows:
-    """Rows in their order, as of one open transaction; `slot` is its place in the state, which no other transaction had or gets."""
+    """
+    Rows in their order, as of one open transaction; `slot` is its place in the state, which no other transaction had or gets.
+
+    As long as they are few, all of them stay in memory, too: nearly every batch ends in the middle of a transaction, and to read
+    its rows back would mean a search in all that is under way.
+    """
 
     def __init__(self, state: RowStore, slot: int, stored: int = 0) -> None:
         self._state = state
+        #: Those that are not in the state yet; and those that are, None where they are not in memory.
         self._fresh: list[Change] = []
+        self._kept: list[Change] | None = None if stored else []
         self.slot, self.stored = slot, stored
 
     def append(self, change: Change) -> None:
@@ -43,7 +52,9 @@ class HeldRows:
         return self.stored + len(self._fresh)
 
     def __iter__(self) -> Iterator[Change]:
-        if self.stored:
+        if self._kept is not None:
+            yield from self._kept
+        else:
             for _, row in self._state.iterate(self._prefix):
                 yield msgspec.convert(row, Change)
         yield from self._fresh
@@ -51,15 +62,24 @@ class HeldRows:
     def store(self) -> None:
         """Move the rows of the batch in hand to the state."""
         for change in self._fresh:
-            key = self._prefix + self.stored.to_bytes(8, "big")
-            self._state.put(key, msgspec.to_builtins(change))
+            self._state.put(self._key(self.stored), msgspec.to_builtins(change))
             self.stored += 1
+        if self.stored > KEPT:
+            self._kept = None
+        elif self._kept is not None:
+            self._kept += self._fresh
         self._fresh = []
 
     def forget(self) -> None:
-        """Remove the rows from the state."""
-        if self.stored:
+        """Remove the rows from the state; they can still be read until it is written."""
+        if self._kept is None:
             self._state.drop(self._prefix)
+        else:
+            for number in range(self.stored):
+                self._state.put(self._key(number), None)
+
+    def _key(self, number: int) -> bytes:
+        return self._prefix + number.to_bytes(8, "big")
 
     @property
     def _prefix(self) -> bytes:
