@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,9 +21,6 @@ from streams.stages.map_code import Misfit
 from streams.stages.mirror import MirrorPlan, can_be_mirrored, compile_mirror
 from streams.stages.repair import Repairs, repairs
 from streams.stages.rules import CompiledRule, compile_rule
-
-#: What JSON spells as it is.
-_PLAIN = re.compile(r"\w+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,6 @@ class InForce:
     """
     Declarations and captured schema of a lane, ready for use.
 
-    `placeholder` stands for what PostgreSQL did not send; a record without `placeholder_bytes` has none (None: that can't be told).
     `tables` are the captured ones: their rows are kept as images, `repairs` is what their values need, `needed` the
     columns that their rows must bring. `entities` stand parents first, `misfits` say why a mapping can't use a table
     as it is, `mirrors` are the tables that are copied as they are.
@@ -108,7 +103,6 @@ class InForce:
 
     hash: str
     placeholder: str
-    placeholder_bytes: bytes | None
     tables: dict[str, Table]
     entities: dict[str, EntityPlan]
     roles: dict[str, tuple[Role, ...]]
@@ -141,11 +135,9 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
         plans[mapping.entity] = _plan(mapping, declared, tables, writers, own)
     ordered = {name: plans[name] for name in _parents_first(plans)}
     mirrors = _mirrors(declared, captured, tables, writers)
-    placeholder = declared.unavailable_placeholder
     return InForce(
         hash=declared.hash,
-        placeholder=placeholder,
-        placeholder_bytes=placeholder.encode() if _PLAIN.fullmatch(placeholder) else None,
+        placeholder=declared.unavailable_placeholder,
         tables=tables,
         entities=ordered,
         roles=_roles(ordered),

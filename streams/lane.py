@@ -155,7 +155,6 @@ class Lane:
             return self._snapshot(event, record, in_force)
         if isinstance(event, Change):
             self.counters.changes += 1
-            event.whole = _whole(record, in_force.placeholder_bytes)
             if event.operation == "r":
                 return self._snapshot_row(event, record, in_force)
         return self._assemble(event, record, in_force)
@@ -354,8 +353,3 @@ class Lane:
                 self.quarantine.apply_to(self.in_force)
             except TongbuError as error:
                 raise LaneStopped(f"lane {self.source}: {error.message}", error.remedy) from error
-
-
-def _whole(record: LaneRecord, placeholder: bytes | None) -> bool:
-    """Tell whether a record is known to bring all values: a search in its bytes costs a tenth of one in its values."""
-    return placeholder is not None and record.value is not None and placeholder not in record.value

@@ -49,7 +49,7 @@ class Change(msgspec.Struct):
 
     `operation` is Debezium's: c, u, d, r (snapshot read), t (truncate). Values of before and after are as
     in its JSON; `moved_from`/`moved_to` hold the other key of a primary-key change. `reader` is the connector that
-    read a row of a snapshot, or `incremental`. `whole` says that no value is known to be missing (False: not known).
+    read a row of a snapshot, or `incremental`.
     """
 
     table: str
@@ -62,7 +62,6 @@ class Change(msgspec.Struct):
     moved_from: Row | None = None
     moved_to: Row | None = None
     reader: str | None = None
-    whole: bool = False
 
 
 class Begin(msgspec.Struct, frozen=True):

@@ -126,7 +126,7 @@ def _upsert(change: Change, table: Table, placeholder: str, store: Store) -> tup
     old = store.get(old_place)
     if table.keyless and before_key != key:
         _refuse_twin(change, table, key, store)
-    new = change.after if change.whole else _complete(change.after, old, placeholder, table)
+    new = _complete(change.after, old, placeholder, table)
     if old == new:
         return ()
     if before_key is not None:
