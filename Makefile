@@ -61,7 +61,7 @@ help: ## This list
 $(SET_UP): requirements.lock requirements-jdk.lock pyproject.toml docker/native/bootstrap
 	@docker/native/bootstrap
 	@touch $(SET_UP) $(READY)
-$(READY): $(SET_UP) setup.py $(wildcard schemas/*.pyx streams/*.py streams/stages/*.py streams/stages/*.pyx)
+$(READY): $(SET_UP) setup.py $(wildcard schemas/*.pyx schemas/lane_offset.py streams/*.py streams/stages/*.py streams/stages/*.pyx)
 	@echo compiling
 	@$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@

@@ -47,6 +47,7 @@ from streams.transactions import Closed
 from streams.waiting import Waiting
 from streams.withheld import Marks
 
+_CONTROL = control.KEY_PREFIX
 _INCARNATION = control.KEY_PREFIX + b"incarnation"
 
 
@@ -115,7 +116,7 @@ class Lane:
         if self.waiting.why is not None and record.key != _INCARNATION:
             self.waiting.add(record)
             return ()
-        if control.is_control(record.key):
+        if record.key is not None and record.key.startswith(_CONTROL):
             return self._control(record)
         if self.in_force is None:
             return ()

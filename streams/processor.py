@@ -179,18 +179,19 @@ class Processor:
 
     def _made(self, owned: OwnedLane, batch: Batch) -> Iterator[Output | None]:
         """Give what a batch's records make for other topics; None in between is a place to pause."""
-        topic = f"cdc.{owned.lane.source}"
+        topic, replayed = f"cdc.{owned.lane.source}", self.settings.tongbu_replay
         for message in batch.taken:
             offset = message.offset()
             if offset < owned.next:
                 continue
             muted = offset < owned.mute_below
-            for output in owned.lane.process(self._lane_record(topic, message)):
+            record = lane_record(topic, message)
+            for output in owned.lane.process(_at_first(record) if replayed else record):
                 if output is None or muted:
                     yield None
                 elif output.topic != topic:
                     yield output
-                elif not self.settings.tongbu_replay:
+                elif not replayed:
                     batch.asked.append(output)
             batch.records += 1
             owned.next = offset + 1
@@ -204,13 +205,6 @@ class Processor:
             else:
                 yield _TICK_SECONDS
         batch.ready_bytes = 0
-
-    def _lane_record(self, topic: str, message: Any) -> LaneRecord:
-        record = lane_record(topic, message)
-        if self.settings.tongbu_replay:
-            offset = int(dict(record.headers)[REPLAY_OFFSET])
-            return msgspec.structs.replace(record, offset=offset)
-        return record
 
     async def _pause(self, seconds: float) -> None:
         """Let others run."""
@@ -381,6 +375,12 @@ class Processor:
             "tables_incomplete": len(owned.lane.snapshots.incomplete),
             **asdict(counters),
         }
+
+
+def _at_first(record: LaneRecord) -> LaneRecord:
+    """Give a record of a replay with the offset that it had when it was recorded."""
+    offset = int(dict(record.headers)[REPLAY_OFFSET])
+    return msgspec.structs.replace(record, offset=offset)
 
 
 def _die(code: int, event: str, **why: Any) -> NoReturn:
