@@ -47,8 +47,9 @@ from streams.transactions import Closed
 from streams.waiting import Waiting
 from streams.withheld import Marks
 
+#: `control.is_control` asks for the same; a call of it per record was a hundredth of the event loop's time, for it is interpreted.
 _CONTROL = control.KEY_PREFIX
-_INCARNATION = control.KEY_PREFIX + b"incarnation"
+_INCARNATION = _CONTROL + b"incarnation"
 
 
 @dataclass

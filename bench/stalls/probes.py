@@ -151,9 +151,9 @@ class Threads:
                 for task in folder.iterdir():
                     if task not in self._known:
                         compiler = "Compiler" in (task / "comm").read_text()
-                        file = os.open(task / "schedstat", os.O_RDONLY)
-                        used, waited, _ = map(int, os.pread(file, 128, 0).split())
                         part = f"{role}, compiler" if compiler else role
+                        used, waited, _ = map(int, (task / "schedstat").read_text().split())
+                        file = os.open(task / "schedstat", os.O_RDONLY)
                         self._known[task] = part, file, used, waited
 
     def close(self) -> None:
