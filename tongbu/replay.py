@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import orjson
@@ -189,10 +190,12 @@ class Replay:
 
     def _check(self, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
         for name, process in processes.items():
-            if process.poll() is not None:
+            code = process.poll()
+            if code is not None:
                 last = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-3:]
+                how = f"by {Signals(-code).name}" if code < 0 else f"with exit status {code}"
                 raise TongbuError(
-                    f"{name} of the replay ended: {' '.join(last)}",
+                    f"{name} of the replay ended {how}: {' '.join(last)}",
                     f"Its log stays: {self.folder / name}.log",
                 )
         status = self.folder / f"{self.namespace}processor.json"

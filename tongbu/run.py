@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from typing import Annotated
@@ -18,6 +19,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.callback()
 def console() -> None:
     """Run one process in the foreground, as containers do; it tells what it does on stderr."""
+    faulthandler.enable()  # a crash in compiled code says where it was
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 

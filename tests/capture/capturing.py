@@ -108,16 +108,25 @@ class Captured:
             and change.after == {"id": self._marks}
         )
 
-    def records(self, since: int, last: Any) -> Iterator[LaneRecord]:
-        """Give the records from `since` on, up to the one that `last` recognises (without it)."""
+    def records(
+        self, since: int, last: Any, check: Callable[[], None] | None = None
+    ) -> Iterator[LaneRecord]:
+        """
+        Give the records from `since` on, up to the one that `last` recognises (without it).
+
+        Once a second `check` is to fail where waiting makes no sense: by default where the connector has failed.
+        """
+        check = check or self.check
         consumer = self._consumer()
         consumer.assign([TopicPartition(self.topic, 0, since)])
-        deadline = time.monotonic() + SECONDS
+        deadline, checked = time.monotonic() + SECONDS, time.monotonic()
         try:
             while time.monotonic() < deadline:
                 message = consumer.poll(0.5)
+                if time.monotonic() - checked > 1:
+                    check()
+                    checked = time.monotonic()
                 if message is None:
-                    self.check()
                     continue
                 assert message.error() is None, message.error()
                 deadline += 0.002  # many records take long

@@ -72,6 +72,7 @@ def test_a_lane_ends_with_the_rows_of_the_source_whatever_was_missed_before(
     captured.until_now(since)
     missed = _miss_changes(captured, table)
     id_ = f"{captured.name}-snapshot-1"
+    connect = _deployment(captured)
     with Load(captured, table):
         _append(captured, control.Snapshot(source=captured.name, snapshot=id_, tables=(table,)))
         settings = readers.settings(captured.settings(), id_, [table])
@@ -80,7 +81,7 @@ def test_a_lane_ends_with_the_rows_of_the_source_whatever_was_missed_before(
         list(captured.records(begun, _reads(id_)))
         killed = _kill(stack_instance)
         _wait_until_it_captures(captured, stack_instance, killed)
-        list(captured.records(begun, _completes(id_)))
+        list(captured.records(begun, _completes(id_), lambda: readers.check(connect, id_)))
         time.sleep(1)
 
     lane = _lane(captured, since, missed, tmp_path)
@@ -118,9 +119,13 @@ def test_an_initial_snapshot_that_is_killed_in_the_middle_starts_again_and_ends_
     own.remove()
 
 
+def _deployment(captured: Captured) -> Deployment:
+    return Deployment({"CONNECT_URL": str(captured.connect.base_url)})
+
+
 def _start_anew_without_a_place(captured: Captured) -> None:
     """Do as the watch and `tongbu apply` do where the kill came before the connector had noted a place in the log."""
-    deployment = Deployment({"CONNECT_URL": str(captured.connect.base_url)})
+    deployment = _deployment(captured)
     end = time.monotonic() + 60
     while captured.state() != "RUNNING":
         if connectors.NO_PLACE in (connectors.failure(deployment, captured.name) or ""):

@@ -88,12 +88,7 @@ def settings(deployment: Deployment, source: str) -> dict[str, str]:
 def reset(deployment: Deployment, source: str) -> None:
     """Stop a connector and forget where it stood: its next start snapshots all its tables."""
     with client(deployment) as connect:
-        send(connect, "PUT", f"/connectors/{source}/stop")
-        end = time.monotonic() + _START_SECONDS
-        while connect.delete(f"/connectors/{source}/offsets").is_error:
-            if time.monotonic() > end:
-                raise ServiceUnavailable(f"connector {source} does not stop", "Try again.")
-            time.sleep(0.3)
+        forget_place(connect, source)
         live = _without_name(connect.get(f"/connectors/{source}/config").raise_for_status().json())
         anew = live | {"snapshot.mode": common_settings()["snapshot.mode"]}
         if anew != live:
@@ -186,15 +181,19 @@ def restart(deployment: Deployment, source: str) -> None:
 
 
 def forget(connect: httpx.Client, name: str) -> None:
-    """Remove a connector and its offsets."""
+    """Remove a connector and its offsets; raise ServiceUnavailable where it does not stop."""
+    forget_place(connect, name)
+    send(connect, "DELETE", f"/connectors/{name}")
+
+
+def forget_place(connect: httpx.Client, name: str) -> None:
+    """Stop a connector and remove its offsets; raise ServiceUnavailable where it does not stop."""
     send(connect, "PUT", f"/connectors/{name}/stop")
     end = time.monotonic() + _START_SECONDS
-    while connect.get(f"/connectors/{name}/status").json()["connector"]["state"] != "STOPPED":
+    while connect.delete(f"/connectors/{name}/offsets").is_error:
         if time.monotonic() > end:
-            break
-        time.sleep(0.1)
-    connect.delete(f"/connectors/{name}/offsets")
-    send(connect, "DELETE", f"/connectors/{name}")
+            raise ServiceUnavailable(f"connector {name} does not stop", "Try again.")
+        time.sleep(0.3)
 
 
 def send(connect: httpx.Client, method: str, path: str, body: Any = None) -> None:

@@ -25,6 +25,8 @@ _FOR_THE_LOG = ("heartbeat.", "schema.history.internal.", "slot.", "signal.")
 #: Added to the source's server id, which MariaDB and MySQL want to be unique among all that connect as a replica.
 _SERVER_IDS_APART = 10_000
 
+_STOPPED = "STOPPED"
+
 #: A worker that was killed is back in that time.
 _PATIENCE_SECONDS = 60.0
 
@@ -98,9 +100,18 @@ def _names(connect: httpx.Client) -> list[str]:
 
 @_patiently
 def check(deployment: Deployment, snapshot: str) -> None:
-    """Raise TongbuError with the cause where a reader has failed."""
+    """
+    Raise TongbuError with the cause where a reader has failed.
+
+    One that was cut before it had a place in the log has nothing to go on from: it begins anew.
+    """
     with connectors.client(deployment) as connect:
         state = connectors.state(connect, snapshot)
+        if connectors.NO_PLACE in state:
+            connectors.forget_place(connect, snapshot)
+            state = _STOPPED
+        if state == _STOPPED:  # also where the one who stopped it was killed
+            connectors.send(connect, "PUT", f"/connectors/{snapshot}/resume")
     if state != "RUNNING" and state not in connectors.STARTING:
         raise TongbuError(
             f"{snapshot} can't read on: {state}", "Mend the cause, then run the command again."
