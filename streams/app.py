@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -23,6 +24,8 @@ from streams.settings import Settings
 from streams.transport import SETTINGS, BatchSchema, install
 
 log = structlog.get_logger("processor")
+
+_LOG_LINE = "%(asctime)s [%(levelname)-9s] %(message)s"
 
 
 def build(settings: Settings, name: str) -> Any:
@@ -93,11 +96,14 @@ def _write(file: Path, content: dict[str, Any]) -> None:
 def run(name: str = "main") -> None:
     """Run a processor in the foreground until SIGTERM; waits for broker and lane logs."""
     settings = Settings()
+    # Faust keeps to itself why it ends, unless somebody listens to its loggers.
+    logging.basicConfig(format=_LOG_LINE, datefmt="%Y-%m-%d %H:%M:%S", level=logging.WARNING)
     settings.tongbu_data.mkdir(parents=True, exist_ok=True)
     _wait_for_lanes(settings)
     app = build(settings, name)
     worker = _Worker(app, override_logging=False, quiet=True, workdir=str(settings.tongbu_data))
     worker.patience = settings.tongbu_session_seconds
+    worker.spinner = None  # a log is no terminal
     worker.execute_from_commandline()
 
 

@@ -24,6 +24,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from lanes import CAPTURED, Log, Reader, declarations, head, line
 
 from schemas import control
+from streams.settings import REPLAY_OFFSET
 
 OUTPUTS = {"canonical.order.v1": 4, "canonical.transactions.v1": 2, "hub.dead-letter.v1": 1}
 
@@ -179,6 +180,16 @@ def test_kill_9_in_mid_load_loses_nothing_and_repeats_are_byte_identical(
         dict.fromkeys(value for _, value in namespace.read("canonical.transactions.v1"))
     )
     assert first_seen == [each.value for each in transactions]
+
+
+def test_an_error_that_ends_a_worker_is_told_in_its_log(namespace: Namespace) -> None:
+    namespace.environment["TONGBU_REPLAY"] = "true"  # of a log that was not loaded for it
+    namespace.write()
+
+    process = namespace.start()
+
+    assert process.wait(60) != 0
+    assert f"KeyError: '{REPLAY_OFFSET}'" in namespace.told.read_text()
 
 
 def test_a_lost_state_is_rebuilt_from_the_log_without_repeating_what_was_delivered(
