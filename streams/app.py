@@ -104,7 +104,11 @@ def run(name: str = "main") -> None:
     worker = _Worker(app, override_logging=False, quiet=True, workdir=str(settings.tongbu_data))
     worker.patience = settings.tongbu_session_seconds
     worker.spinner = None  # a log is no terminal
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    finally:
+        if worker.crash_reason is not None:
+            log.critical("ended by an error, which stands above", why=repr(worker.crash_reason))
 
 
 class _Worker(faust.Worker):  # type: ignore[misc]

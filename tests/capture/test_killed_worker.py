@@ -118,7 +118,7 @@ def test_a_large_transaction_that_is_cut_comes_whole(
 
 
 def _wait_for(captured: Captured, offset: int) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while captured.end < offset:
         assert time.monotonic() < end
         time.sleep(0.05)

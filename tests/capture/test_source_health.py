@@ -20,7 +20,7 @@ from tongbu.sources.findings import Finding
 from tongbu.sources.offsets import stored_offset
 
 
-def _wait(true: Callable[[], bool], seconds: float = 60) -> None:
+def _wait(true: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end

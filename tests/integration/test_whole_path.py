@@ -47,6 +47,8 @@ from tongbu.world.load import play
 T = TypeVar("T")
 
 RATE = 60
+#: What is waited for comes in so many seconds, also where memory is five times as slow as usual.
+PATIENCE = 240
 SINKS = [f"sink-{file.stem}" for file in FOLDER.glob("*.yaml")]
 
 
@@ -85,7 +87,7 @@ class World:
 
     def settle(self) -> None:
         """Wait until everything committed is captured, processed and applied."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             self.followed.follow()
             if self.committed <= self.followed.captured and not self._behind():
@@ -120,13 +122,13 @@ def world(stack_instance: Instance) -> Iterator[World]:
 
 def _wait_for_snapshot(status: Path) -> None:
     """What is committed before the snapshot is read comes as its rows, not as a transaction."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         lanes = orjson.loads(status.read_bytes()) if status.exists() else {}
         if lanes and all(lane["snapshot_published"] for lane in lanes.values()):
             return
         time.sleep(0.3)
-    pytest.fail("the initial snapshot is not published after 60 s")
+    pytest.fail(f"the initial snapshot is not published after {PATIENCE} s")
 
 
 NONE = {"warehouse": 0, "oa": 0}
@@ -300,7 +302,7 @@ def _filled(binding: RelationalBinding, begun: dict[str, str]) -> bool:
     return not found.set_aside and begun.keys() <= {each.id for each in found.fills if each.is_done}
 
 
-def _wait_until(condition: Callable[[], T], seconds: float = 90) -> T:
+def _wait_until(condition: Callable[[], T], seconds: float = PATIENCE) -> T:
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it did not happen in time"
@@ -373,7 +375,7 @@ def _in_warehouse(world: World, id_: str) -> bool:
 
 
 def _wait_for(world: World, id_: str) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while not _in_warehouse(world, id_):
         assert time.monotonic() < end, f"{id_} did not arrive"
         time.sleep(0.1)
@@ -563,7 +565,7 @@ def _run(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tongbu.cli", *arguments]
     environment = {**world.environment, "TONGBU_INSTANCE": world.instance.name}
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
