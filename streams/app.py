@@ -97,7 +97,9 @@ def run(name: str = "main") -> None:
     """Run a processor in the foreground until SIGTERM; waits for broker and lane logs."""
     settings = Settings()
     # Faust keeps to itself why it ends, unless somebody listens to its loggers.
-    logging.basicConfig(format=_LOG_LINE, datefmt="%Y-%m-%d %H:%M:%S", level=logging.WARNING)
+    logging.basicConfig(format=_LOG_LINE, datefmt="%Y-%m-%d %H:%M:%S", level=logging.ERROR)
+    # A broker that is away has forty lines a second there; the processor's own trouble tells of it once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings.tongbu_data.mkdir(parents=True, exist_ok=True)
     _wait_for_lanes(settings)
     app = build(settings, name)

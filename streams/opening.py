@@ -88,7 +88,7 @@ class Opener:
                 return question(self._admin)
             except (KafkaException, TimeoutError) as error:
                 why = error.args[0].str() if isinstance(error, KafkaException) else "time-out"
-                log.warning("waiting for Kafka to open a lane", why=why, seconds=pause)
+                log.warning("waiting for Kafka to tell of a lane log", why=why, seconds=pause)
                 if self.ending.wait(pause):
                     raise
                 self._admin, pause = self._client(), min(2 * pause, _LONGEST_SECONDS)

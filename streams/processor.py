@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 import msgspec
 import structlog
+from confluent_kafka import KafkaException
 
 from schemas.declarations import Source
 from streams.errors import LaneStopped
@@ -327,7 +328,11 @@ class Processor:
                 seconds = round(time.monotonic() - began, 2)
                 source = owned.lane.source
                 log.info("checkpoint", source=source, position=position, seconds=seconds)
-                if await asyncio.to_thread(self._opener.first_offset, place) > oldest:
+                try:
+                    first = await asyncio.to_thread(self._opener.first_offset, place)
+                except (KafkaException, TimeoutError):  # asked no more: the process is to end
+                    return
+                if first > oldest:
                     log.warning(
                         "the lane log no longer reaches back to the oldest checkpoint: keep fewer, or keep the log longer",
                         source=source,

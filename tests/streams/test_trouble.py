@@ -15,6 +15,7 @@ from offline import PLACE, World
 
 from schemas import control
 from streams import processor, trouble
+from streams.checkpoints import Checkpoints
 from streams.opening import Opener
 from streams.settings import Settings
 from streams.trouble import Trouble
@@ -106,6 +107,32 @@ def test_what_a_frozen_worker_had_under_way_is_published_again_by_the_lanes_owne
     found = control.decode(asked.value)
     assert isinstance(found, control.Republish)
     assert (found.entity, set(found.ids)) == ("order", {"erp:SO2", "erp:SO3"})
+
+
+def test_a_worker_that_is_told_to_end_without_kafka_leaves_its_checkpoint_unjudged(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended by an error: whether the log reaches back to the checkpoint was asked for ever, until the end."""
+
+    def unanswered(_: Any) -> int:
+        raise TimeoutError
+
+    async def scene() -> int | None:
+        owner = world.processor
+        owner.open({PLACE}, {})
+        world.logs[PLACE].transaction(("c", "head", head(1)))
+        await world.finish()
+        world.sent.answer(None)
+        owner._land()
+        kept = Checkpoints(tmp_path / "checkpoints", "cdc.erp", 2)
+        monkeypatch.setattr(owner._opener, "checkpoints", lambda _: kept, raising=False)
+        monkeypatch.setattr(owner._opener, "first_offset", unanswered, raising=False)
+        await owner.checkpoint()
+        made = owner.lanes[PLACE].checkpointed
+        await owner.release()
+        return made
+
+    assert asyncio.run(scene()) is not None
 
 
 def test_pauses_grow_while_nothing_succeeds_and_begin_anew_after_a_success() -> None:

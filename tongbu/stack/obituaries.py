@@ -43,11 +43,12 @@ def forget(logs: Path) -> None:
 
 
 def last_words(logs: Path, service: str) -> str:
-    """Return the last line of a service's log that is not the inside of a stack trace."""
+    """Return the last line of a service's log that is not the inside of a stack trace, nor librdkafka's where there is another."""
     lines = [
         line for line in _tail(logs / f"{service}.log") if line.strip() and not line[0].isspace()
     ]
-    return lines[-1].strip() if lines else ""
+    own = [line for line in lines if not line.startswith("%")]
+    return (own or lines or [""])[-1].strip()
 
 
 def listen(logs: Path) -> None:

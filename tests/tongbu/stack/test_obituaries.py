@@ -11,6 +11,15 @@ def test_last_words_are_the_head_of_a_stack_trace_not_its_inside(tmp_path: Path)
     assert last_words(tmp_path, "kafka") == "Exception: disk full"
 
 
+def test_what_librdkafka_says_of_connections_hides_no_last_words(tmp_path: Path) -> None:
+    log = tmp_path / "processor.log"
+    log.write_text("ended by an error\n%3|FAIL|rdkafka: Connection refused\n")
+    assert last_words(tmp_path, "processor") == "ended by an error"
+
+    log.write_text("%3|FAIL|rdkafka: Connection refused\n")
+    assert last_words(tmp_path, "processor") == "%3|FAIL|rdkafka: Connection refused"
+
+
 def test_a_service_that_never_spoke_has_no_last_words(tmp_path: Path) -> None:
     assert last_words(tmp_path, "kafka") == ""
 
