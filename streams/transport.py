@@ -20,11 +20,14 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 
 from streams.reading import Fetched, Reading
 
 #: So often it is looked whether partitions are assigned.
 _UNASSIGNED_SECONDS = 0.05
+#: So often it is looked whether the consumer is to stop.
+_TAKE_SECONDS = 1.0
 
 
 class Owner(Protocol):
@@ -49,30 +52,15 @@ class Owner(Protocol):
         """Give the partitions that take no more at present (asked from the reading's thread)."""
 
 
-class Batch:
-    """Looks like a record to Faust, at the offset of its last one; its value is what was fetched."""
-
-    __slots__ = (
-        "checksum",
-        "headers",
-        "key",
-        "offset",
-        "partition",
-        "serialized_key_size",
-        "serialized_value_size",
-        "timestamp",
-        "timestamp_type",
-        "topic",
-        "value",
-    )
-
-    def __init__(self, fetched: Fetched) -> None:
-        last = fetched.messages[-1]
-        self.topic, self.partition, self.offset = last.topic(), last.partition(), last.offset()
-        self.timestamp_type, self.timestamp = last.timestamp()
-        self.headers, self.key, self.checksum = (), None, None
-        self.serialized_key_size = self.serialized_value_size = 0
-        self.value = fetched
+def as_message(fetched: Fetched, generation: int) -> ConsumerMessage:
+    """Make a batch look like a record to Faust, at the offset of its last one; its value is what was fetched."""
+    last = fetched.messages[-1]
+    kind, milliseconds = last.timestamp()
+    return ConsumerMessage(
+        *fetched.tp, last.offset(), milliseconds / 1000, kind,
+        headers=(), key=None, value=fetched, checksum=None,
+        serialized_key_size=0, serialized_value_size=0, tp=fetched.tp, generation_id=generation,
+    )  # fmt: skip
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]
@@ -160,16 +148,22 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
     def _new_consumer_thread(self) -> _GroupThread:
         return _GroupThread(self, loop=self.loop, beacon=self.beacon)
 
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, Any]:
-        del active_partitions
-        if self.reading is None:
-            await asyncio.sleep(_UNASSIGNED_SECONDS)
-            return {}
-        if self.reading.dropped:  # Faust let go of a batch, e.g. since it came during a rebalance
-            await self.perform_seek()
-            return {}
-        fetched = await self.reading.take(timeout)
-        return {} if fetched is None else {fetched.tp: [Batch(fetched)]}
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Bring batches to the agent, one by one: stock Faust's loop is made for records, and takes as long as a small batch."""
+        app = self.app
+        while not (self.should_stop or fetcher.should_stop):
+            if not self.flow_active:
+                await self.wait(self.can_resume_flow)
+            reading, generation = self.reading, app.consumer_generation_id
+            if reading is None:
+                await asyncio.sleep(_UNASSIGNED_SECONDS)
+            elif reading.dropped:  # it came during a rebalance
+                await self.perform_seek()
+            else:
+                fetched = await reading.take(_TAKE_SECONDS)
+                is_ours = self.flow_active and generation == app.consumer_generation_id
+                if fetched is not None and is_ours:
+                    await self.callback(as_message(fetched, generation))
 
     def highwater(self, tp: TP) -> int | None:
         """Give the end of a partition as the reading knows it."""
@@ -184,21 +178,6 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _new_offset(self, tp: TP) -> int | None:
         return self.owner.position(tp)
-
-    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Forget gaps: positions come from the state, not from acknowledged offsets."""
-
-    async def sleep(self, n: Any) -> None:
-        """Let others run, without the task and the timer that stock Faust makes for that before every fetch."""
-        await (asyncio.sleep(0) if n == 0 else super().sleep(n))
-
-    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
-        """Skip the four tasks that stock Faust makes per message to be able to suspend in its midst."""
-        if len(coros) == 2 and self.flow_active:
-            coros[1].close()
-            await coros[0]
-            return None
-        return await super().wait_first(*coros, timeout=timeout)
 
     async def perform_seek(self) -> None:
         """
@@ -232,7 +211,6 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
                 await self.owner.release()
                 return
             for tp in tps:
-                self._read_offset[tp] = None
                 self._committed_offset[tp] = committed.get(tp) or None
             self.heard = time.monotonic()
             self.reading = Reading(self.bootstrap, starts, self.owner.full)

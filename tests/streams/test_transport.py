@@ -30,7 +30,7 @@ from faust.types import TP
 
 from streams import transport
 from streams.reading import Fetched
-from streams.transport import Batch, BatchSchema
+from streams.transport import BatchSchema, as_message
 
 LANE = TP("cdc.erp", 0)
 
@@ -55,16 +55,13 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (driver.Consumer._new_consumer_thread, ["self"], False),
         (driver.Consumer._filter_tps_with_pending_acks, ["self", "topics"], False),
         (driver.Consumer._new_offset, ["self", "tp"], False),
-        (driver.Consumer._add_gap, ["self", "tp", "offset_from", "offset_to"], True),
-        (driver.Consumer.wait_first, ["self", "coros", "timeout"], True),
-        (driver.Consumer.sleep, ["self", "n"], True),
         (driver.Consumer.perform_seek, ["self"], True),
         (driver.Consumer.seek_to_committed, ["self"], True),
         (driver.Consumer.on_partitions_revoked, ["self", "revoked"], True),
         (driver.Consumer.on_partitions_assigned, ["self", "assigned", "generation_id"], True),
         (driver.Consumer.on_stop, ["self"], True),
         (driver.Consumer.stop_flow, ["self"], False),
-        (driver.Consumer._getmany, ["self", "active_partitions", "timeout"], True),
+        (driver.Consumer._drain_messages, ["self", "fetcher"], True),
         (driver.Consumer.highwater, ["self", "tp"], False),
         (driver.Consumer.verify_event_path, ["self", "now", "tp"], False),
         (AIOKafkaConsumer.pause, ["self", "partitions"], False),
@@ -116,11 +113,9 @@ def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     [
         (base.Consumer.force_commit, "self._filter_tps_with_pending_acks(topics)"),
         (base.Consumer._filter_committable_offsets, "self._new_offset(tp)"),
-        (base.Consumer._drain_messages, "await self._add_gap("),
-        (base.Consumer._drain_messages, "await self.sleep(0)"),
-        (base.Consumer._drain_messages, "callback(message), self.suspend_flow.wait()"),
-        (base.Consumer._wait_next_records, "await self._getmany("),
-        (base.Consumer.getmany, "self.highwater(tp)"),
+        (base.Fetcher, "await consumer._drain_messages(self)"),
+        (base.Consumer._wait_next_records, "if not self.flow_active:"),
+        (base.Consumer.getmany, "if new_generation_id != generation_id:"),
         (base.Consumer.verify_all_partitions_active, "self.verify_event_path(now, tp)"),
         (base.ThreadDelegateConsumer.__init__, "self._new_consumer_thread()"),
         (GroupCoordinator._heartbeat_routine, "self._subscription.fetcher_idle_time"),
@@ -181,17 +176,23 @@ def fetched(*offsets: int, number: int = 1) -> Fetched:
     return Fetched(reading, number, LANE, [message(offset) for offset in offsets])
 
 
-def test_a_batch_stands_at_the_offset_of_its_last_record_as_faust_goes_on_after_it() -> None:
-    batch = Batch(fetched(4, 9))
-    assert (batch.topic, batch.partition, batch.offset, batch.timestamp) == ("cdc.erp", 0, 9, 7009)
-
-
-def test_faust_makes_its_message_of_a_batch() -> None:
-    app = SimpleNamespace(app=SimpleNamespace(consumer_generation_id=1))
-    found = fetched(4)
-    made = driver.Consumer._to_message(app, LANE, Batch(found))
+def test_a_batch_stands_at_the_offset_of_its_last_record_and_in_the_generation_it_came_in() -> None:
+    found = fetched(4, 9)
+    made = as_message(found, 3)
+    assert (made.tp, made.offset, made.timestamp, made.generation_id) == (LANE, 9, 7.009, 3)
     assert made.value is found
-    assert made.offset == 4
+
+
+def test_faust_makes_its_messages_with_the_same_fields() -> None:
+    app = SimpleNamespace(app=SimpleNamespace(consumer_generation_id=3))
+    ours = as_message(fetched(4), 3)
+    record: Any = SimpleNamespace(
+        **{name: getattr(ours, name, None) for name in type(ours).__mro__[1].__slots__},
+    )
+    record.timestamp = 7_004
+    made = driver.Consumer._to_message(app, LANE, record)
+    for name in ("topic", "partition", "offset", "timestamp", "value", "tp", "generation_id"):
+        assert getattr(made, name) == getattr(ours, name), name
 
 
 def test_the_schema_hands_a_batch_on_without_decoding_it() -> None:
@@ -261,7 +262,7 @@ def consumer(owner: Owner, assigned: set[TP], committed: dict[TP, int | None]) -
     class Consumer(transport.LaneConsumer):
         def __init__(self) -> None:
             self._seeking, self._assigned = asyncio.Lock(), object()
-            self._thread, self._read_offset, self._committed_offset = Thread(), {}, {}
+            self._thread, self._committed_offset = Thread(), {}
             self.app = SimpleNamespace(lane_topics={"cdc.erp", "cdc.oa"})
 
         def assignment(self) -> set[TP]:
@@ -286,7 +287,6 @@ def test_reading_starts_at_the_states_position_not_at_the_committed_offset() -> 
     assert found.reading.starts == {LANE: 40}
     assert found._thread.rested == 1, "aiokafka fetches nothing"
     assert owner.calls == ["release", ("open", {LANE}, {LANE: 70})]
-    assert found._read_offset == {LANE: None}, "else Faust drops what is below"
 
 
 def test_a_member_says_for_how_long_its_lanes_are_being_opened(
@@ -322,18 +322,62 @@ def test_a_seek_begins_a_new_reading_so_that_what_was_fetched_before_is_stale() 
     assert not second.stopped
 
 
-def test_a_batch_that_faust_dropped_is_read_again() -> None:
-    async def drop() -> tuple[Any, Any, Any]:
-        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
-        await found.perform_seek()
-        reading = found.reading
-        reading.dropped = True
-        return await found._getmany({LANE}, 1.0), reading, found.reading
+class Drained:
+    """A consumer whose batches are handed on until there are none; `during` happens while one is waited for."""
 
-    given, before, after = asyncio.run(drop())
-    assert given == {}
-    assert before.stopped
-    assert after is not before
+    def __init__(self, *batches: Fetched, during: Callable[[Any], None] = lambda _: None) -> None:
+        self.found = found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        self.handed: list[Any] = []
+        self.seeks = 0
+        waiting = list(batches)
+        found.app.consumer_generation_id, found.flow_active = 1, True
+
+        async def take(seconds: float) -> Fetched | None:
+            during(found)
+            if not waiting:
+                found._stopped.set()
+                return None
+            self.reading.dropped = True
+            return waiting.pop(0)
+
+        async def callback(message: Any) -> None:
+            self.reading.dropped = False
+            self.handed.append(message)
+
+        async def seek() -> None:
+            self.seeks += 1
+            self.reading.dropped = False
+
+        found.callback, found.perform_seek = callback, seek
+        self.reading: Any = SimpleNamespace(dropped=False, take=take)
+        found.reading = self.reading
+
+    def run(self) -> None:
+        async def drain() -> None:
+            self.found._stopped = asyncio.Event()
+            self.found._shutdown = self.found._crashed = self.found.can_resume_flow = (
+                asyncio.Event()
+            )
+            await self.found._drain_messages(SimpleNamespace(should_stop=False))
+
+        asyncio.run(drain())
+
+
+def test_batches_are_handed_on_in_their_order() -> None:
+    drained = Drained(fetched(1, 2), fetched(3, number=2))
+    drained.run()
+    assert [each.offset for each in drained.handed] == [2, 3]
+    assert drained.seeks == 0
+
+
+def test_a_batch_that_comes_during_a_rebalance_is_not_handed_on_but_read_again() -> None:
+    def rebalanced(found: Any) -> None:
+        found.app.consumer_generation_id += 1
+
+    drained = Drained(fetched(1), during=rebalanced)
+    drained.run()
+    assert drained.handed == []
+    assert drained.seeks == 1
 
 
 def test_an_assignment_is_brought_to_work_however_long_its_lanes_take_to_open() -> None:
