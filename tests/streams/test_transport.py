@@ -380,6 +380,30 @@ def test_a_batch_that_comes_during_a_rebalance_is_not_handed_on_but_read_again()
     assert drained.seeks == 1
 
 
+def test_a_batch_that_faust_dropped_is_read_again() -> None:
+    async def drop() -> tuple[Any, Any]:
+        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        await found.perform_seek()
+        before = found.reading
+        before.dropped = True
+        found.app.consumer_generation_id, found.flow_active = 1, True
+        found._stopped = found._shutdown = found._crashed = asyncio.Event()
+
+        class UntilReadAnew:
+            @property
+            def should_stop(self) -> bool:
+                return found.reading is not before
+
+        async with asyncio.timeout(5):
+            await found._drain_messages(UntilReadAnew())
+        return before, found.reading
+
+    before, after = asyncio.run(drop())
+    assert before.stopped
+    assert after is not before
+    assert after.starts == {LANE: 1}
+
+
 def test_an_assignment_is_brought_to_work_however_long_its_lanes_take_to_open() -> None:
     """Kafka may be away for longer than Faust's time-out; this one and those after it have to start all the same."""
 
