@@ -17,6 +17,7 @@ LANE = [
     "streams/withheld.py",
     "streams/stages/aggregate.py",
     "streams/stages/convert.py",
+    "streams/stages/decision_table.py",
     "streams/stages/decode.py",
     "streams/stages/drafts.py",
     "streams/stages/encode.py",
