@@ -135,7 +135,7 @@ def _wait_for_lanes(settings: Settings) -> None:
         f"{settings.tongbu_namespace}cdc.{source}"
         for source in load_sources(settings.tongbu_sources)
     }
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
     pause = 0.5
     while True:
         try:

@@ -27,6 +27,8 @@ Answer = TypeVar("Answer")
 
 #: Pauses between two questions while the broker does not answer, in seconds.
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.2, 5.0
+#: A question that was on its way to a broker that died gets no answer; the next one, to who has taken its place, does.
+_ANSWER_SECONDS = 3.0
 
 
 class Opener:
@@ -71,13 +73,13 @@ class Opener:
         partition = TopicPartition(*place)
         asked = {partition: OffsetSpec.earliest()}
         return self._asked(
-            lambda admin: int(admin.list_offsets(asked)[partition].result(10).offset)
+            lambda admin: int(admin.list_offsets(asked)[partition].result(_ANSWER_SECONDS).offset)
         )
 
     def _topic_id(self, topic: str) -> str:
         asked = TopicCollection([topic])
         return self._asked(
-            lambda admin: str(admin.describe_topics(asked)[topic].result(10).topic_id)
+            lambda admin: str(admin.describe_topics(asked)[topic].result(_ANSWER_SECONDS).topic_id)
         )
 
     def _asked(self, question: Callable[[AdminClient], Answer]) -> Answer:

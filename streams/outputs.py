@@ -86,6 +86,7 @@ class Outputs:
             "queue.buffering.max.kbytes": 128 * 1024,
             "delivery.timeout.ms": int(delivery_seconds * 1000),
             "message.max.bytes": 16 * 1024 * 1024,
+            "log_level": 0,  # a broker that is away has twenty lines a second; the trouble with it is told once
         }
         self._producer = Producer(self._settings)
 

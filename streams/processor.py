@@ -315,29 +315,30 @@ class Processor:
 
     async def checkpoint(self) -> None:
         """Copy the states of all lanes, in another thread; the log goes on meanwhile."""
-        async with self._copying:
-            for place, owned in list(self.lanes.items()):
+        for place, owned in list(self.lanes.items()):
+            async with self._copying:
                 position = owned.state.position
-                if owned.stopped or position is None:
+                if self.lanes.get(place) is not owned or owned.stopped or position is None:
                     continue
                 kept = self._opener.checkpoints(place)
                 began = time.monotonic()
                 if position not in kept.positions():
                     await asyncio.to_thread(kept.make, owned.state, position)
-                oldest = owned.checkpointed = kept.positions()[0]
-                seconds = round(time.monotonic() - began, 2)
-                source = owned.lane.source
-                log.info("checkpoint", source=source, position=position, seconds=seconds)
-                try:
-                    first = await asyncio.to_thread(self._opener.first_offset, place)
-                except (KafkaException, TimeoutError):  # asked no more: the process is to end
-                    return
-                if first > oldest:
-                    log.warning(
-                        "the lane log no longer reaches back to the oldest checkpoint: keep fewer, or keep the log longer",
-                        source=source,
-                        position=oldest,
-                    )
+            oldest = owned.checkpointed = kept.positions()[0]
+            seconds = round(time.monotonic() - began, 2)
+            source = owned.lane.source
+            log.info("checkpoint", source=source, position=position, seconds=seconds)
+            # A broker that is away keeps this waiting: not with the lock, which lanes that are released need.
+            try:
+                first = await asyncio.to_thread(self._opener.first_offset, place)
+            except (KafkaException, TimeoutError):  # asked no more: the process is to end
+                return
+            if first > oldest:
+                log.warning(
+                    "the lane log no longer reaches back to the oldest checkpoint: keep fewer, or keep the log longer",
+                    source=source,
+                    position=oldest,
+                )
 
     @property
     def age(self) -> float:

@@ -38,6 +38,7 @@ _SETTINGS = {
     "reconnect.backoff.max.ms": 1000,
     "queued.max.messages.kbytes": 16 * 1024,
     "fetch.queue.backoff.ms": 20,
+    "log_level": 0,  # a broker that is away has twenty lines a second; the trouble with it is told once
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,6 +134,38 @@ def test_a_worker_that_is_told_to_end_without_kafka_leaves_its_checkpoint_unjudg
         return made
 
     assert asyncio.run(scene()) is not None
+
+
+def test_lanes_are_released_while_a_broker_that_is_away_owes_an_answer_about_a_checkpoint(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were not, so a broker that was back had to answer that question first, up to 10 s later."""
+    answered = threading.Event()
+
+    def late(_: Any) -> int:
+        answered.wait(30)
+        return 0
+
+    async def scene() -> bool:
+        owner = world.processor
+        owner.open({PLACE}, {})
+        world.logs[PLACE].transaction(("c", "head", head(1)))
+        await world.finish()
+        world.sent.answer(None)
+        owner._land()
+        kept = Checkpoints(tmp_path / "checkpoints", "cdc.erp", 2)
+        monkeypatch.setattr(owner._opener, "checkpoints", lambda _: kept, raising=False)
+        monkeypatch.setattr(owner._opener, "first_offset", late, raising=False)
+        copying = asyncio.create_task(owner.checkpoint())
+        while owner.lanes[PLACE].checkpointed is None:
+            await asyncio.sleep(0.01)
+        await asyncio.wait_for(owner.release(), 10)
+        waited = not copying.done()
+        answered.set()
+        await copying
+        return waited
+
+    assert asyncio.run(scene()), "the question was still open"
 
 
 def test_pauses_grow_while_nothing_succeeds_and_begin_anew_after_a_success() -> None:
