@@ -17,8 +17,9 @@ from schemas.captured import Column
 #: One amount in so many can't be mapped: its order is withheld until a later good change.
 _POISON = 25
 _LINES = 3
-#: All orders are published again once per so many new ones: more often, and long runs would do nothing else.
-_ORDERS_PER_FILL = 5_000
+#: What goes over all orders, or over all that are withheld, comes once per so many new ones: more often, and long runs
+#: would do nothing else.
+_ORDERS_PER_SWEEP = 5_000
 
 
 class Orders:
@@ -135,20 +136,20 @@ class Traffic:
             version = self._random.randint(1, 3)
             mapping = MAPPING | {"version": version}
             self._log.control(declarations(mapping, self._source, f"h{version}"))
-        elif kind == 1 and self._number >= self._fills * _ORDERS_PER_FILL:
+        elif kind == 1 and self._number >= self._fills * _ORDERS_PER_SWEEP:
             self._fills += 1
             fill = f"fill-{self._fills}"
             self._log.control(
                 control.Republish(source=self._source, entity="order", fill=fill, limit=200)
             )
-        elif kind in (1, 2):
-            self._log.control(control.Retry(source=self._source, entity="order", ids=ids))
-        elif kind == 3:
-            self._log.control(control.Skip(source=self._source, entity="order", ids=ids[:3]))
-        else:
+        elif kind == 2 and self._number >= self._captured * _ORDERS_PER_SWEEP:
             self._captured += 1
             extra = (Column(name=f"extra{self._captured}", type="text"),)
             self._log.control(captured(self._source, extra))
+        elif kind == 3:
+            self._log.control(control.Skip(source=self._source, entity="order", ids=ids[:3]))
+        else:
+            self._log.control(control.Retry(source=self._source, entity="order", ids=ids))
 
 
 class Load(threading.Thread):
