@@ -48,22 +48,34 @@ def constants_of(decision: dict[str, Any], inputs: Collection[str]) -> list[Cons
     Give what a table compares each input with, in their order.
 
     `decision` is its JDM. None where it does more than compare inputs with constants to choose among constants: then it
-    has to be asked about every record.
+    has to be asked about every record. What is no JDM is that, too: the engine says so.
     """
     nodes = decision.get("nodes", [])
-    if sorted([node.get("type", "") for node in nodes]) != _NODES:
+    if sorted([str(node.get("type")) for node in nodes]) != _NODES:
         return None
-    (table,) = [node["content"] for node in nodes if node["type"] == "decisionTableNode"]
+    (table,) = [node.get("content", {}) for node in nodes if node["type"] == "decisionTableNode"]
     if any(table.get(name) not in plain for name, plain in _PLAIN_TABLE.items()):
         return None
     cells: dict[str, list[str]] = {name: [] for name in inputs}
-    for column in table["inputs"]:
-        found = [row.get(column["id"]) or "" for row in table["rules"]]
-        name = column.get("field")
-        if name not in cells or not all(_PLAIN.fullmatch(cell) for cell in found):
+    for column in table.get("inputs", []):
+        name, found = column.get("field"), _cells(table, column, _PLAIN)
+        if name not in cells or found is None:
             return None
         cells[name] += found
-    for column in table["outputs"]:
-        if not all(_CONSTANT.fullmatch(row.get(column["id"]) or "") for row in table["rules"]):
+    for column in table.get("outputs", []):
+        if _cells(table, column, _CONSTANT) is None:
             return None
     return [Constants(each) for each in cells.values()]
+
+
+def _cells(
+    table: dict[str, Any], column: dict[str, Any], plain: re.Pattern[str]
+) -> list[str] | None:
+    """Give the cells of a column; None where one is not plain."""
+    cells: list[str] = []
+    for row in table.get("rules", []):
+        cell = row.get(column.get("id"), "")
+        if not isinstance(cell, str) or not plain.fullmatch(cell):
+            return None
+        cells.append(cell)
+    return cells

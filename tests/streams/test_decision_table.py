@@ -148,6 +148,21 @@ def test_a_table_that_does_more_than_choose_is_asked_about_each_record(
     assert constants_of(table([("", "")], **more), list(INPUTS)) is None
 
 
+@pytest.mark.parametrize(
+    "decision",
+    [
+        {},
+        {"nodes": [{}, {}, {}]},
+        {"nodes": [{"type": kind} for kind in ("inputNode", "decisionTableNode", "outputNode")]},
+        table([("", "")], rules=[{"_id": "0", "c-amount": None, "out": "'a'"}]),
+        table([("", "")], rules=[{"_id": "0", "c-amount": 5, "out": "'a'"}]),
+        table([("", "")], inputs=[{}]),
+    ],
+)
+def test_what_is_no_table_is_left_to_the_engine(decision: dict[str, Any]) -> None:
+    assert constants_of(decision, list(INPUTS)) is None
+
+
 def test_a_graph_of_more_than_one_table_is_asked_about_each_record() -> None:
     decision = table([("", "")])
     decision["nodes"].append({"id": "more", "type": "expressionNode", "content": {}})
