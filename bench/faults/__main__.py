@@ -58,7 +58,11 @@ def main(
 def perform(
     rounds: int, seed: int, rate: float, names: list[str], console: Console, *, keep: bool = False
 ) -> dict[str, Any]:
-    """Do harm on a broker and workers of its own; give the report. What a bad run has left stays for a look."""
+    """
+    Do harm on a broker and workers of its own; give the report.
+
+    What a bad run has left stays for a look, and the logs of one in which a worker ended for no fault's reason.
+    """
     instance = Instance.load("faults")
     folder = run_folder() / "faults-run"
     shutil.rmtree(folder, ignore_errors=True)
@@ -69,7 +73,7 @@ def perform(
         report = _run(Arena(instance, folder), rounds, seed, rate, names, console)
     finally:
         lifecycle.down(instance, purge=not keep)
-    if not is_bad(report) and not keep:
+    if not (keep or is_bad(report) or report["last_words"]):
         shutil.rmtree(folder)
     return report
 
