@@ -150,20 +150,28 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Bring batches to the agent, one by one: stock Faust's loop is made for records, and takes as long as a small batch."""
-        app = self.app
-        while not (self.should_stop or fetcher.should_stop):
-            if not self.flow_active:
-                await self.wait(self.can_resume_flow)
-            reading, generation = self.reading, app.consumer_generation_id
-            if reading is None:
-                await asyncio.sleep(_UNASSIGNED_SECONDS)
-            elif reading.dropped:  # it came during a rebalance
-                await self.perform_seek()
-            else:
-                fetched = await reading.take(_TAKE_SECONDS)
-                is_ours = self.flow_active and generation == app.consumer_generation_id
-                if fetched is not None and is_ours:
-                    await self.callback(as_message(fetched, generation))
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await self._bring()
+        except asyncio.CancelledError:
+            # In a rebalance Faust takes its own stop for a restart, and fails.
+            if not fetcher.should_stop:
+                raise
+
+    async def _bring(self) -> None:
+        """Bring the next batch, if there is one."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        reading, generation = self.reading, self.app.consumer_generation_id
+        if reading is None:
+            await asyncio.sleep(_UNASSIGNED_SECONDS)
+        elif reading.dropped:  # it came during a rebalance
+            await self.perform_seek()
+        else:
+            fetched = await reading.take(_TAKE_SECONDS)
+            is_ours = self.flow_active and generation == self.app.consumer_generation_id
+            if fetched is not None and is_ours:
+                await self.callback(as_message(fetched, generation))
 
     def highwater(self, tp: TP) -> int | None:
         """Give the end of a partition as the reading knows it."""

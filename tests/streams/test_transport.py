@@ -101,7 +101,7 @@ def test_a_hook_is_there_with_the_signature_that_is_overridden_or_called(
 def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     added = {
         "rest", "owner", "bootstrap", "reading", "_stop_reading",
-        "heard", "silence", "opening", "_opening_since", "rejoin", "_listen", "_assigned", "_seek_all",
+        "heard", "silence", "opening", "_opening_since", "rejoin", "_listen", "_assigned", "_seek_all", "_bring",
     }  # fmt: skip
     methods = {name for name in vars(ours) if not name.startswith("__")} - added
     assert methods
@@ -368,6 +368,28 @@ def test_batches_are_handed_on_in_their_order() -> None:
     drained.run()
     assert [each.offset for each in drained.handed] == [2, 3]
     assert drained.seeks == 0
+
+
+@pytest.mark.parametrize(("is_stopped", "ended_by"), [(True, None), (False, "CancelledError")])
+def test_a_fetcher_that_is_stopped_in_a_rebalance_ends_and_does_not_crash(
+    is_stopped: bool, ended_by: str | None
+) -> None:
+    """Faust took that for a restart, for which its fetcher has no supervisor: the worker ended with 1."""
+
+    async def scene() -> str | None:
+        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        found._stopped = found._crashed = asyncio.Event()
+        found.app.consumer_generation_id, found.flow_active = 1, True
+        found.reading = SimpleNamespace(dropped=False, take=asyncio.sleep)
+        fetcher = SimpleNamespace(should_stop=False)
+        task = asyncio.create_task(found._drain_messages(fetcher))
+        await asyncio.sleep(0.05)
+        fetcher.should_stop = is_stopped
+        task.cancel()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        return None if ended is None else type(ended).__name__
+
+    assert asyncio.run(scene()) == ended_by
 
 
 def test_a_batch_that_comes_during_a_rebalance_is_not_handed_on_but_read_again() -> None:
