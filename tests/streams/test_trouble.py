@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,21 @@ def test_what_a_frozen_worker_had_under_way_is_published_again_by_the_lanes_owne
     assert (found.entity, set(found.ids)) == ("order", {"erp:SO2", "erp:SO3"})
 
 
+async def due(
+    world: World, patch: pytest.MonkeyPatch, folder: Path, first_offset: Callable[[Any], int]
+) -> None:
+    """Bring a lane to where a checkpoint of it is due; `first_offset` answers how far back its log reaches."""
+    owner = world.processor
+    owner.open({PLACE}, {})
+    world.logs[PLACE].transaction(("c", "head", head(1)))
+    await world.finish()
+    world.sent.answer(None)
+    owner._land()
+    kept = Checkpoints(folder / "checkpoints", "cdc.erp", 2)
+    patch.setattr(owner._opener, "checkpoints", lambda _: kept, raising=False)
+    patch.setattr(owner._opener, "first_offset", first_offset, raising=False)
+
+
 def test_a_worker_that_is_told_to_end_without_kafka_leaves_its_checkpoint_unjudged(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,14 +136,7 @@ def test_a_worker_that_is_told_to_end_without_kafka_leaves_its_checkpoint_unjudg
 
     async def scene() -> int | None:
         owner = world.processor
-        owner.open({PLACE}, {})
-        world.logs[PLACE].transaction(("c", "head", head(1)))
-        await world.finish()
-        world.sent.answer(None)
-        owner._land()
-        kept = Checkpoints(tmp_path / "checkpoints", "cdc.erp", 2)
-        monkeypatch.setattr(owner._opener, "checkpoints", lambda _: kept, raising=False)
-        monkeypatch.setattr(owner._opener, "first_offset", unanswered, raising=False)
+        await due(world, monkeypatch, tmp_path, unanswered)
         await owner.checkpoint()
         made = owner.lanes[PLACE].checkpointed
         await owner.release()
@@ -148,14 +157,7 @@ def test_lanes_are_released_while_a_broker_that_is_away_owes_an_answer_about_a_c
 
     async def scene() -> bool:
         owner = world.processor
-        owner.open({PLACE}, {})
-        world.logs[PLACE].transaction(("c", "head", head(1)))
-        await world.finish()
-        world.sent.answer(None)
-        owner._land()
-        kept = Checkpoints(tmp_path / "checkpoints", "cdc.erp", 2)
-        monkeypatch.setattr(owner._opener, "checkpoints", lambda _: kept, raising=False)
-        monkeypatch.setattr(owner._opener, "first_offset", late, raising=False)
+        await due(world, monkeypatch, tmp_path, late)
         copying = asyncio.create_task(owner.checkpoint())
         while owner.lanes[PLACE].checkpointed is None:
             await asyncio.sleep(0.01)
