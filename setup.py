@@ -7,9 +7,11 @@ from setuptools import setup
 #: Plain Python, and type-checked: mypyc makes C of it as it stands. Structs of msgspec can't be among it.
 LANE = [
     "schemas/lane_offset.py",
+    "streams/flight.py",
     "streams/held.py",
     "streams/in_force.py",
     "streams/lane.py",
+    "streams/outputs.py",
     "streams/pipeline.py",
     "streams/spool.py",
     "streams/state.py",

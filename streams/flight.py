@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import structlog
 from prometheus_client import Histogram
 
 from streams.health import STAGES
 from streams.lane import Lane
 from streams.outputs import Batch
-from streams.records import Output
+from streams.records import LaneRecord, Output
+from streams.settings import REPLAY_OFFSET
 from streams.state import State, Writes
 
 log = structlog.get_logger("processor")
@@ -27,7 +29,7 @@ MAX_RECORDS = 20_000
 MAX_INBOX = 2_000
 
 
-@dataclass(slots=True)
+@dataclass
 class OwnedLane:
     """
     A lane with its state. Below `mute_below` its outputs were delivered before (by another worker, or before a loss).
@@ -73,6 +75,29 @@ class OwnedLane:
     def under_way(self) -> bool:
         """Tell whether something is worked on or in flight."""
         return self.task is not None or bool(self.batches)
+
+    def make(self, batch: Batch, *, replayed: bool = False) -> Iterator[Output | None]:
+        """
+        Give what a batch's records make for other topics, and note what it asks of the lane's own; None is a place to pause.
+
+        `replayed`: the records have the offsets they had when they were recorded, and nothing is asked.
+        """
+        topic = f"cdc.{self.lane.source}"
+        for message in batch.taken:
+            offset: int = message.offset()
+            if offset < self.next:
+                continue
+            muted = offset < self.mute_below
+            record = lane_record(topic, message)
+            for output in self.lane.process(_at_first(record) if replayed else record):
+                if output is None or muted:
+                    yield None
+                elif output.topic != topic:
+                    yield output
+                elif not replayed:
+                    batch.asked.append(output)
+            batch.records += 1
+            self.next = offset + 1
 
     def receive(self, records: list[Any]) -> None:
         """Take records; they are worked on in their turn."""
@@ -163,3 +188,21 @@ class OwnedLane:
         """Forget what is not on disk, and release the folder."""
         self.forget()
         self.state.close()
+
+
+def lane_record(topic: str, message: Any) -> LaneRecord:
+    """Give a message of confluent_kafka as a record of the lane log `topic`, whatever the topic's name is there."""
+    return LaneRecord(
+        topic,
+        message.offset(),
+        message.timestamp()[1] * 1000,
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+    )
+
+
+def _at_first(record: LaneRecord) -> LaneRecord:
+    """Give a record of a replay with the offset that it had when it was recorded."""
+    offset = int(dict(record.headers)[REPLAY_OFFSET])
+    return msgspec.structs.replace(record, offset=offset)

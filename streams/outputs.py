@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -18,28 +17,28 @@ from streams.state import Writes
 SENT_TOGETHER, SENT_TOGETHER_BYTES = 200, 1024 * 1024
 
 
-@dataclass(slots=True)
 class Batch:
     """A batch of a lane log under way: `waiting` of its outputs are not delivered; `writes` once it has ended."""
 
-    #: The records themselves, until the batch departs.
-    taken: list[Any] = field(default_factory=list)
-    records: int = 0
-    waiting: int = 0
-    writes: Writes | None = None
-    #: What the lane appends to its own log: sent when all else is delivered, and not before `next_at`.
-    asked: deque[Output] = field(default_factory=deque)
-    #: What is made and not sent yet, and its bytes.
-    ready: deque[Output] = field(default_factory=deque)
-    ready_bytes: int = 0
-    began: float = field(default_factory=time.monotonic)
-    #: Wall clock, in microseconds since the epoch.
-    received: int = field(default_factory=lambda: time.time_ns() // 1000)
-    ended: float = 0.0
-    #: When its write to disk began.
-    written_at: float | None = None
-    next_at: float = 0.0
-    failed: str | None = None
+    def __init__(self, taken: list[Any] | None = None) -> None:
+        #: The records themselves, until the batch departs.
+        self.taken = taken or []
+        self.records = 0
+        self.waiting = 0
+        self.writes: Writes | None = None
+        #: What the lane appends to its own log: sent when all else is delivered, and not before `next_at`.
+        self.asked: deque[Output] = deque()
+        #: What is made and not sent yet, and its bytes.
+        self.ready: deque[Output] = deque()
+        self.ready_bytes = 0
+        self.began = time.monotonic()
+        #: Wall clock, in microseconds since the epoch.
+        self.received = time.time_ns() // 1000
+        self.ended = 0.0
+        #: When its write to disk began.
+        self.written_at: float | None = None
+        self.next_at = 0.0
+        self.failed: str | None = None
 
     def gather(self, output: Output) -> bool:
         """Add an output; tell whether it is time to send what is ready."""

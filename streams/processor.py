@@ -19,7 +19,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from typing import Any, NoReturn
 
-import msgspec
 import structlog
 from confluent_kafka import KafkaException
 
@@ -28,8 +27,7 @@ from streams.errors import LaneStopped
 from streams.flight import OwnedLane
 from streams.opening import Opener, Place
 from streams.outputs import Batch, Outputs
-from streams.records import LaneRecord, Output, lane_record
-from streams.settings import REPLAY_OFFSET, Settings
+from streams.settings import Settings
 from streams.trouble import Trouble
 
 log = structlog.get_logger("processor")
@@ -166,7 +164,7 @@ class Processor:
         """Make what a batch makes, and send it; yields as `_work` does."""
         turn_ends = time.monotonic() + _FIRST_SLICE_SECONDS
         try:
-            for output in self._made(owned, batch):
+            for output in owned.make(batch, replayed=self.settings.tongbu_replay):
                 if output is not None and batch.gather(output):
                     yield from self._send(batch)
                 if time.monotonic() > turn_ends:
@@ -177,25 +175,6 @@ class Processor:
             yield from self._send(batch)
             raise
         yield from self._send(batch)
-
-    def _made(self, owned: OwnedLane, batch: Batch) -> Iterator[Output | None]:
-        """Give what a batch's records make for other topics; None in between is a place to pause."""
-        topic, replayed = f"cdc.{owned.lane.source}", self.settings.tongbu_replay
-        for message in batch.taken:
-            offset = message.offset()
-            if offset < owned.next:
-                continue
-            muted = offset < owned.mute_below
-            record = lane_record(topic, message)
-            for output in owned.lane.process(_at_first(record) if replayed else record):
-                if output is None or muted:
-                    yield None
-                elif output.topic != topic:
-                    yield output
-                elif not replayed:
-                    batch.asked.append(output)
-            batch.records += 1
-            owned.next = offset + 1
 
     def _send(self, batch: Batch) -> Iterator[float]:
         """Send what a batch has ready."""
@@ -381,12 +360,6 @@ class Processor:
             "tables_incomplete": len(owned.lane.snapshots.incomplete),
             **asdict(counters),
         }
-
-
-def _at_first(record: LaneRecord) -> LaneRecord:
-    """Give a record of a replay with the offset that it had when it was recorded."""
-    offset = int(dict(record.headers)[REPLAY_OFFSET])
-    return msgspec.structs.replace(record, offset=offset)
 
 
 def _die(code: int, event: str, **why: Any) -> NoReturn:

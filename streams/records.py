@@ -24,18 +24,6 @@ class LaneRecord(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def lane_record(topic: str, message: Any) -> LaneRecord:
-    """Give a message of confluent_kafka as a record of the lane log `topic`, whatever the topic's name is there."""
-    return LaneRecord(
-        topic,
-        message.offset(),
-        message.timestamp()[1] * 1000,
-        message.key(),
-        message.value(),
-        tuple(message.headers() or ()),
-    )
-
-
 class Position(msgspec.Struct, frozen=True, order=True, array_like=True):
     """Where a row stands in its source's log: (PG: lsn; MariaDB/MySQL: file and pos), then row."""
 

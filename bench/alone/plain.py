@@ -10,9 +10,9 @@ from __future__ import annotations
 from confluent_kafka import Consumer, TopicPartition
 
 from schemas.declarations import load_sources
+from streams.flight import lane_record
 from streams.opening import Opener
 from streams.outputs import Batch, Outputs
-from streams.records import lane_record
 from streams.settings import Settings
 
 _BATCH = 500
