@@ -179,7 +179,7 @@ def _settle(arena: Arena, console: Console) -> Verdict:
     while (ends := arena.ends()) and arena.wait(ends) is not None and arena.ends() != ends:
         time.sleep(0.5)
     for worker in arena.workers:
-        worker.end(signal.SIGTERM)
+        worker.stop()
     with Steps(console) as steps, steps.step("comparing with a clean run"):
         return judge(arena)
 

@@ -75,6 +75,11 @@ class Worker:
         self.signal(number)
         return self.process.wait(seconds) if self.process is not None else 0
 
+    def stop(self) -> None:
+        """End it as an operator would; another code than 0 is remembered."""
+        if (code := self.end(signal.SIGTERM)) != 0:
+            self.note_exit(code)
+
     def keep(self) -> None:
         """Start it again where it has ended by itself."""
         if self.process is not None and not self.away and self.process.poll() is not None:

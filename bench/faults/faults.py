@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from bench.faults.arena import SESSION_SECONDS, Arena, Worker
+from bench.faults.arena import SESSION_SECONDS, Arena
 
 #: A fault gets the arena and the run's own chance.
 Fault = Callable[[Arena, random.Random], None]
@@ -50,7 +50,7 @@ def freeze(arena: Arena, chance: random.Random) -> None:
 def stop(arena: Arena, chance: random.Random) -> None:
     """SIGTERM: a clean end, and a new start."""
     worker = chance.choice(arena.workers)
-    _stop(worker)
+    worker.stop()
     worker.start()
 
 
@@ -87,14 +87,8 @@ def stop_without_broker(arena: Arena, chance: random.Random) -> None:
     worker = chance.choice(arena.workers)
     with arena.without_broker():
         time.sleep(chance.uniform(0.2, SESSION_SECONDS + 4.0))
-        _stop(worker)
+        worker.stop()
     worker.start()
-
-
-def _stop(worker: Worker) -> None:
-    code = worker.end(signal.SIGTERM)
-    if code != 0:
-        worker.note_exit(code)
 
 
 #: A new fault is a function and a line here.
