@@ -21,7 +21,7 @@ from schemas.declarations import load_sources
 from streams.health import serve
 from streams.processor import Processor
 from streams.settings import Settings
-from streams.transport import SETTINGS, BatchSchema, install
+from streams.transport import SETTINGS, install
 
 log = structlog.get_logger("processor")
 
@@ -58,15 +58,11 @@ def build(settings: Settings, name: str) -> Any:
     if settings.tongbu_metrics:
         serve(settings.tongbu_metrics, lambda: processor.age, processor.status, processor.kafka)
 
-    lane_logs = app.topic(*topics, schema=BatchSchema(key_type=bytes, value_type=bytes))
-
-    @app.agent(lane_logs, name="lanes")  # type: ignore[untyped-decorator]
-    async def lanes(stream: Any) -> None:
-        async for event in stream.noack().events():
-            fetched = event.value
-            if fetched.reading is app.consumer.reading:
-                fetched.reading.begin(fetched)
-                await processor.process(fetched.tp, fetched.messages)
+    @app.agent(app.topic(*topics), name="lanes")  # type: ignore[untyped-decorator]
+    async def lanes(batches: Any) -> None:
+        async for fetched in batches:
+            fetched.reading.begin(fetched)
+            await processor.process(fetched.tp, fetched.messages)
             fetched.reading.done()
 
     @app.task  # type: ignore[untyped-decorator]

@@ -8,6 +8,7 @@ It is no member of any group: which partitions are read, and from where, is said
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -51,10 +52,6 @@ class Fetched:
     tp: TP
     messages: list[Any]
 
-    def arrive(self) -> None:
-        """Say that the agent will get the batch."""
-        self.reading.arrived = self.number
-
 
 class Reading:
     """Reads partitions from given offsets until `stop`; those that are `full` at a time are left out."""
@@ -71,37 +68,24 @@ class Reading:
         self._full, self._paused = full, set[TP]()
         self._ends: dict[TP, int | None] = dict.fromkeys(starts)
         self._batches: asyncio.Queue[Fetched | None] = asyncio.Queue()
-        self._made = self._taken = self._begun = 0
-        #: The number of the last batch that is on its way to the agent.
-        self.arrived = 0
+        self._made = self._begun = 0
         self._ahead = threading.Semaphore(_BATCHES_AHEAD)
         self._failure: Exception | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lane-reader", daemon=True)
         self._thread.start()
 
-    async def take(self, seconds: float) -> Fetched | None:
+    async def take(self) -> Fetched | None:
         """
-        Give the next batch; None where none came in time.
+        Give the next batch; None where the reading has been stopped.
 
         Raise what has ended the reading: KafkaException where the log can't be read on, e.g. because the offset is no
         longer there.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                found = await self._batches.get()
-        except TimeoutError:
-            found = None
+        found = await self._batches.get()
         if self._failure is not None:
             raise self._failure
-        if found is not None:
-            self._taken = found.number
         return found
-
-    @property
-    def dropped(self) -> bool:
-        """Tell whether a batch that was taken is not on its way to the agent."""
-        return self._taken != self.arrived
 
     def begin(self, fetched: Fetched) -> None:
         """Say that a batch is processed now; raise RuntimeError where the one before it was lost on its way."""
@@ -114,7 +98,7 @@ class Reading:
         self._ahead.release()
 
     def end(self, tp: TP) -> int | None:
-        """Give the end of a partition's log as of the last fetch."""
+        """Give the end of a partition's log as it was some tenths of a second ago."""
         return self._ends.get(tp)
 
     async def stop(self) -> None:
@@ -125,11 +109,11 @@ class Reading:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
+        noted = -math.inf
         try:
             while not self._stopped.is_set():
                 self._pause()
                 gathered = self._gather()
-                self._note_ends()
                 for tp, messages in self._by_partition(gathered):
                     self._ahead.acquire()
                     if self._stopped.is_set():
@@ -137,6 +121,9 @@ class Reading:
                     self._made += 1
                     fetched = Fetched(self, self._made, tp, messages)
                     self._loop.call_soon_threadsafe(self._batches.put_nowait, fetched)
+                if time.monotonic() - noted > _IDLE_SECONDS:
+                    self._note_ends()
+                    noted = time.monotonic()
         except (
             Exception
         ) as error:  # whatever it is, a reader that has ended must not be taken for a quiet log

@@ -1,9 +1,9 @@
 """
-The batching transport: Faust, with a batch of records as its event, starting where the state says.
+The batching transport: Faust, with a batch of records as what an agent iterates over, starting where the state says.
 
 Stock Faust makes one event (and four tasks) per record, seeks to the committed offset and loses records on
-gaps and errors (docs/faust.md). Here the records come from `streams.reading`, batch by batch; Faust has the group, the
-assignment, the commits and the life cycle. The start position comes from the owner of the partition's state, and
+gaps and errors (docs/faust.md). Here the agent takes its records from `streams.reading`, batch by batch; Faust has the agent,
+the group, the assignment, the commits and the life cycle. The start position comes from the owner of the partition's state, and
 what is committed to Kafka is that owner's position. It uses private hooks of faust-streaming 0.15.3 and aiokafka
 0.14.0, which are pinned; tests/streams/test_transport.py holds them to it.
 """
@@ -15,19 +15,15 @@ import time
 from typing import Any, Protocol
 
 import faust
-from faust.events import Event
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from faust.types.tuples import ConsumerMessage
 
 from streams.reading import Fetched, Reading
 
 #: So often it is looked whether partitions are assigned.
 _UNASSIGNED_SECONDS = 0.05
-#: So often it is looked whether the consumer is to stop.
-_TAKE_SECONDS = 1.0
 
 
 class Owner(Protocol):
@@ -52,29 +48,12 @@ class Owner(Protocol):
         """Give the partitions that take no more at present (asked from the reading's thread)."""
 
 
-def as_message(fetched: Fetched, generation: int) -> ConsumerMessage:
-    """Make a batch look like a record to Faust, at the offset of its last one; its value is what was fetched."""
-    last = fetched.messages[-1]
-    kind, milliseconds = last.timestamp()
-    return ConsumerMessage(
-        *fetched.tp, last.offset(), milliseconds / 1000, kind,
-        headers=(), key=None, value=fetched, checksum=None,
-        serialized_key_size=0, serialized_value_size=0, tp=fetched.tp, generation_id=generation,
-    )  # fmt: skip
+class LaneLogs(faust.Topic):  # type: ignore[misc]
+    """The lane logs for an agent: what it iterates over are batches, as they were fetched, and no events."""
 
-
-class BatchSchema(faust.Schema):  # type: ignore[misc]
-    """Hands a batch to the agent as it is."""
-
-    def compile(self, app: Any, **_: Any) -> Any:
-        """Give Faust its decoder."""
-
-        async def decode(message: Any, *, propagate: bool = False) -> Event:
-            del propagate
-            message.value.arrive()
-            return Event(app, None, message.value, {}, message)
-
-        return decode
+    async def __anext__(self) -> Fetched:
+        fetched: Fetched = await self.app.consumer.next_batch()
+        return fetched
 
 
 class _GroupThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -148,30 +127,25 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
     def _new_consumer_thread(self) -> _GroupThread:
         return _GroupThread(self, loop=self.loop, beacon=self.beacon)
 
+    async def next_batch(self) -> Fetched:
+        """Give the next batch of the present assignment. Raise what ends its reading."""
+        while True:
+            reading = self.reading
+            if reading is None:
+                await asyncio.sleep(_UNASSIGNED_SECONDS)
+                continue
+            fetched = await reading.take()
+            if fetched is not None and reading is self.reading:
+                return fetched
+
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Bring batches to the agent, one by one: stock Faust's loop is made for records, and takes as long as a small batch."""
+        """Bring nothing: the agent takes batches itself. Stock Faust's way from here to there takes as long as a small batch."""
         try:
-            while not (self.should_stop or fetcher.should_stop):
-                await self._bring()
+            await fetcher.wait_for_stopped()
         except asyncio.CancelledError:
             # In a rebalance Faust takes its own stop for a restart, and fails.
             if not fetcher.should_stop:
                 raise
-
-    async def _bring(self) -> None:
-        """Bring the next batch, if there is one."""
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow)
-        reading, generation = self.reading, self.app.consumer_generation_id
-        if reading is None:
-            await asyncio.sleep(_UNASSIGNED_SECONDS)
-        elif reading.dropped:  # it came during a rebalance
-            await self.perform_seek()
-        else:
-            fetched = await reading.take(_TAKE_SECONDS)
-            is_ours = self.flow_active and generation == self.app.consumer_generation_id
-            if fetched is not None and is_ours:
-                await self.callback(as_message(fetched, generation))
 
     def highwater(self, tp: TP) -> int | None:
         """Give the end of a partition as the reading knows it."""
@@ -299,6 +273,7 @@ def install(app: Any, owner: Owner, lane_topics: set[str], bootstrap: str) -> No
 
 #: Settings of the Faust app that the transport relies on.
 SETTINGS: dict[str, Any] = {
+    "Topic": LaneLogs,
     "TableManager": _Tables,
     "key_serializer": "raw",
     "value_serializer": "raw",

@@ -86,11 +86,11 @@ def reads(*pieces: list[Message] | None, batches: int) -> list[Fetched]:
         found, taken = Reading("", {ERP: 5}), []
         try:
             while len(taken) < batches:
-                fetched = await found.take(10)
-                if fetched is not None:
-                    taken.append(fetched)
-                    found.begin(fetched)
-                    found.done()
+                fetched = await found.take()
+                assert fetched is not None
+                taken.append(fetched)
+                found.begin(fetched)
+                found.done()
         finally:
             await found.stop()
         assert found._consumer.closed
@@ -143,7 +143,7 @@ def test_a_batch_that_was_lost_on_its_way_is_noticed_before_the_next_is_processe
     async def lose() -> None:
         found = Reading("", {ERP: 5})
         try:
-            lost, came = await found.take(10), await found.take(10)
+            lost, came = await found.take(), await found.take()
             assert lost is not None
             assert came is not None
             with pytest.raises(RuntimeError, match="batch 2 came instead of batch 1"):
@@ -155,32 +155,17 @@ def test_a_batch_that_was_lost_on_its_way_is_noticed_before_the_next_is_processe
     run(lose())
 
 
-def test_a_batch_that_was_taken_is_dropped_until_it_is_on_its_way() -> None:
-    async def take() -> list[bool]:
-        found = Reading("", {ERP: 5})
-        try:
-            seen = [found.dropped]
-            fetched = await found.take(10)
-            seen.append(found.dropped)
-            assert fetched is not None
-            fetched.arrive()
-            return [*seen, found.dropped]
-        finally:
-            await found.stop()
-
-    Client.pieces = [[Message(5, END)]]
-    assert run(take()) == [False, True, False]
-
-
 def test_no_more_than_two_batches_wait_in_memory() -> None:
     async def look() -> int:
         found = Reading("", {ERP: 5})
         try:
-            await found.take(10)
-            await found.take(10)
-            assert await found.take(0.2) is None, "none of the first two is done with"
+            await found.take()
+            await found.take()
+            third_one = asyncio.create_task(found.take())
+            await asyncio.sleep(0.2)
+            assert not third_one.done(), "none of the first two is done with"
             found.done()
-            third = await found.take(10)
+            third = await third_one
             assert third is not None
             return third.number
         finally:
@@ -195,7 +180,7 @@ def test_a_log_that_cannot_be_read_on_is_an_error_and_no_silence() -> None:
         found = Reading("", {ERP: 5})
         try:
             with pytest.raises(KafkaException):
-                await found.take(10)
+                await found.take()
         finally:
             await found.stop()
 
@@ -213,7 +198,7 @@ def test_whatever_ends_the_reader_is_an_error_and_no_silence() -> None:
         found = Reading("", {ERP: 5}, broken)
         try:
             with pytest.raises(RuntimeError, match="deque"):
-                await found.take(10)
+                await found.take()
         finally:
             await found.stop()
 
@@ -224,7 +209,7 @@ def test_whatever_ends_the_reader_is_an_error_and_no_silence() -> None:
 def test_the_end_of_a_log_is_known_once_the_broker_told_it() -> None:
     async def look() -> tuple[int | None, int | None]:
         found = Reading("", {ERP: 5, OA: 0})
-        await found.take(10)
+        await found.take()
         await found.stop()
         return found.end(ERP), found.end(OA)
 
@@ -235,7 +220,7 @@ def test_the_end_of_a_log_is_known_once_the_broker_told_it() -> None:
 def test_who_waits_for_a_batch_when_the_reading_stops_gets_none_at_once() -> None:
     async def stop() -> Any:
         found = Reading("", {ERP: 5})
-        waiting = asyncio.create_task(found.take(3600))
+        waiting = asyncio.create_task(found.take())
         await asyncio.sleep(0)
         await found.stop()
         return await waiting

@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
-from faust.events import Event
+from faust.streams import Stream
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as base
@@ -30,7 +30,6 @@ from faust.types import TP
 
 from streams import transport
 from streams.reading import Fetched
-from streams.transport import BatchSchema, as_message
 
 LANE = TP("cdc.erp", 0)
 
@@ -76,7 +75,7 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (Recovery._wait, ["self", "coro", "timeout"], True),
         (GroupCoordinator._do_heartbeat, ["self"], True),
         (GroupCoordinator.request_rejoin, ["self"], False),
-        (Event.__init__, ["self", "app", "key", "value", "headers", "message"], False),
+        (faust.Topic.__anext__, ["self"], True),
     ],
     ids=lambda each: getattr(each, "__qualname__", ""),
 )
@@ -92,7 +91,6 @@ def test_a_hook_is_there_with_the_signature_that_is_overridden_or_called(
     [
         (transport.LaneConsumer, driver.Consumer),
         (transport._GroupThread, driver.AIOKafkaConsumerThread),
-        (transport.BatchSchema, faust.Schema),
         (transport._Tables, TableManager),
         (transport._Recovery, Recovery),
     ],
@@ -101,7 +99,7 @@ def test_a_hook_is_there_with_the_signature_that_is_overridden_or_called(
 def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     added = {
         "rest", "owner", "bootstrap", "reading", "_stop_reading",
-        "heard", "silence", "opening", "_opening_since", "rejoin", "_listen", "_assigned", "_seek_all", "_bring",
+        "heard", "silence", "opening", "_opening_since", "rejoin", "_listen", "_assigned", "_seek_all", "next_batch",
     }  # fmt: skip
     methods = {name for name in vars(ours) if not name.startswith("__")} - added
     assert methods
@@ -114,8 +112,7 @@ def test_every_override_overrides_something(ours: type, theirs: type) -> None:
         (base.Consumer.force_commit, "self._filter_tps_with_pending_acks(topics)"),
         (base.Consumer._filter_committable_offsets, "self._new_offset(tp)"),
         (base.Fetcher, "await consumer._drain_messages(self)"),
-        (base.Consumer._wait_next_records, "if not self.flow_active:"),
-        (base.Consumer.getmany, "if new_generation_id != generation_id:"),
+        (Stream._py_aiter, "chan_slow_get = channel.__anext__"),
         (base.Consumer.verify_all_partitions_active, "self.verify_event_path(now, tp)"),
         (base.ThreadDelegateConsumer.__init__, "self._new_consumer_thread()"),
         (GroupCoordinator._heartbeat_routine, "self._subscription.fetcher_idle_time"),
@@ -152,6 +149,7 @@ def test_an_app_takes_every_setting_and_gets_the_transport_installed() -> None:
     transport.install(app, owner, {"cdc.erp"}, "127.0.0.1:1")
 
     assert isinstance(app.tables, transport._Tables)
+    assert isinstance(app.topic("cdc.erp"), transport.LaneLogs)
     assert issubclass(app.transport.Consumer, transport.LaneConsumer)
     assert app.transport.Consumer.owner is owner
     assert transport.LaneConsumer is not app.transport.Consumer, "apps do not share an owner"
@@ -172,36 +170,28 @@ def message(offset: int, value: bytes | None = b"{}") -> Any:
 
 
 def fetched(*offsets: int, number: int = 1) -> Fetched:
-    reading: Any = SimpleNamespace(arrived=0)
+    reading: Any = SimpleNamespace()
     return Fetched(reading, number, LANE, [message(offset) for offset in offsets])
 
 
-def test_a_batch_stands_at_the_offset_of_its_last_record_and_in_the_generation_it_came_in() -> None:
-    found = fetched(4, 9)
-    made = as_message(found, 3)
-    assert (made.tp, made.offset, made.timestamp, made.generation_id) == (LANE, 9, 7.009, 3)
-    assert made.value is found
+def test_a_stream_over_the_lane_logs_gives_batches_as_they_were_fetched() -> None:
+    async def iterate() -> list[Any]:
+        app = faust.App("test", broker="kafka://127.0.0.1:1", **transport.SETTINGS)
+        owner = Owner({})
+        transport.install(app, owner, {"cdc.erp"}, "127.0.0.1:1")
+        waiting, seen = [fetched(1, 2), fetched(3, number=2)], []
 
+        async def next_batch() -> Fetched:
+            return waiting.pop(0)
 
-def test_faust_makes_its_messages_with_the_same_fields() -> None:
-    app = SimpleNamespace(app=SimpleNamespace(consumer_generation_id=3))
-    ours = as_message(fetched(4), 3)
-    record: Any = SimpleNamespace(
-        **{name: getattr(ours, name, None) for name in type(ours).__mro__[1].__slots__},
-    )
-    record.timestamp = 7_004
-    made = driver.Consumer._to_message(app, LANE, record)
-    for name in ("topic", "partition", "offset", "timestamp", "value", "tp", "generation_id"):
-        assert getattr(made, name) == getattr(ours, name), name
+        app.consumer.next_batch = next_batch
+        async for batch in app.topic("cdc.erp").stream():
+            seen.append(batch)
+            if not waiting:
+                return seen
+        return seen
 
-
-def test_the_schema_hands_a_batch_on_without_decoding_it() -> None:
-    app: Any = SimpleNamespace()
-    value = fetched(1)
-    decode = BatchSchema(key_type=bytes, value_type=bytes).compile(app)
-    event = asyncio.run(decode(SimpleNamespace(value=value)))
-    assert event.value is value
-    assert value.reading.arrived == value.number
+    assert [each.number for each in asyncio.run(iterate())] == [1, 2]
 
 
 # -- positions
@@ -322,52 +312,56 @@ def test_a_seek_begins_a_new_reading_so_that_what_was_fetched_before_is_stale() 
     assert not second.stopped
 
 
-class Drained:
-    """A consumer whose batches are handed on until there are none; `during` happens while one is waited for."""
+class Takes:
+    """A reading that gives what it is asked for, in order; `during` happens before each."""
 
-    def __init__(self, *batches: Fetched, during: Callable[[Any], None] = lambda _: None) -> None:
-        self.found = found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
-        self.handed: list[Any] = []
-        self.seeks = 0
-        waiting = list(batches)
-        found.app.consumer_generation_id, found.flow_active = 1, True
+    def __init__(self, *batches: Fetched | None, during: Callable[[], None] = lambda: None) -> None:
+        self.batches, self.during = list(batches), during
 
-        async def take(seconds: float) -> Fetched | None:
-            during(found)
-            if not waiting:
-                found._stopped.set()
-                return None
-            self.reading.dropped = True
-            return waiting.pop(0)
-
-        async def callback(message: Any) -> None:
-            self.reading.dropped = False
-            self.handed.append(message)
-
-        async def seek() -> None:
-            self.seeks += 1
-            self.reading.dropped = False
-
-        found.callback, found.perform_seek = callback, seek
-        self.reading: Any = SimpleNamespace(dropped=False, take=take)
-        found.reading = self.reading
-
-    def run(self) -> None:
-        async def drain() -> None:
-            self.found._stopped = asyncio.Event()
-            self.found._shutdown = self.found._crashed = self.found.can_resume_flow = (
-                asyncio.Event()
-            )
-            await self.found._drain_messages(SimpleNamespace(should_stop=False))
-
-        asyncio.run(drain())
+    async def take(self) -> Fetched | None:
+        self.during()
+        return self.batches.pop(0)
 
 
 def test_batches_are_handed_on_in_their_order() -> None:
-    drained = Drained(fetched(1, 2), fetched(3, number=2))
-    drained.run()
-    assert [each.offset for each in drained.handed] == [2, 3]
-    assert drained.seeks == 0
+    async def take() -> list[int]:
+        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        found.reading = Takes(fetched(1, 2), fetched(3, number=2))
+        return [(await found.next_batch()).number for _ in range(2)]
+
+    assert asyncio.run(take()) == [1, 2]
+
+
+def test_a_batch_that_comes_when_its_assignment_is_over_is_not_handed_on() -> None:
+    async def take() -> Fetched:
+        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        after = Takes(fetched(7))
+
+        def rebalance() -> None:
+            found.reading = after
+
+        found.reading = Takes(fetched(1), during=rebalance)
+        batch: Fetched = await found.next_batch()
+        return batch
+
+    assert asyncio.run(take()).messages[0].offset() == 7
+
+
+def test_whoever_waits_for_a_batch_while_nothing_is_assigned_gets_the_first_afterwards() -> None:
+    async def take() -> Fetched:
+        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+
+        def revoke() -> None:
+            found.reading = None
+
+        found.reading = Takes(None, during=revoke)
+        waiting = asyncio.create_task(found.next_batch())
+        await asyncio.sleep(0.01)
+        found.reading = Takes(fetched(7))
+        batch: Fetched = await waiting
+        return batch
+
+    assert asyncio.run(take()).messages[0].offset() == 7
 
 
 @pytest.mark.parametrize(("is_stopped", "ended_by"), [(True, None), (False, "CancelledError")])
@@ -378,10 +372,7 @@ def test_a_fetcher_that_is_stopped_in_a_rebalance_ends_and_does_not_crash(
 
     async def scene() -> str | None:
         found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
-        found._stopped = found._crashed = asyncio.Event()
-        found.app.consumer_generation_id, found.flow_active = 1, True
-        found.reading = SimpleNamespace(dropped=False, take=asyncio.sleep)
-        fetcher = SimpleNamespace(should_stop=False)
+        fetcher = SimpleNamespace(should_stop=False, wait_for_stopped=asyncio.Event().wait)
         task = asyncio.create_task(found._drain_messages(fetcher))
         await asyncio.sleep(0.05)
         fetcher.should_stop = is_stopped
@@ -390,40 +381,6 @@ def test_a_fetcher_that_is_stopped_in_a_rebalance_ends_and_does_not_crash(
         return None if ended is None else type(ended).__name__
 
     assert asyncio.run(scene()) == ended_by
-
-
-def test_a_batch_that_comes_during_a_rebalance_is_not_handed_on_but_read_again() -> None:
-    def rebalanced(found: Any) -> None:
-        found.app.consumer_generation_id += 1
-
-    drained = Drained(fetched(1), during=rebalanced)
-    drained.run()
-    assert drained.handed == []
-    assert drained.seeks == 1
-
-
-def test_a_batch_that_faust_dropped_is_read_again() -> None:
-    async def drop() -> tuple[Any, Any]:
-        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
-        await found.perform_seek()
-        before = found.reading
-        before.dropped = True
-        found.app.consumer_generation_id, found.flow_active = 1, True
-        found._stopped = found._shutdown = found._crashed = asyncio.Event()
-
-        class UntilReadAnew:
-            @property
-            def should_stop(self) -> bool:
-                return found.reading is not before
-
-        async with asyncio.timeout(5):
-            await found._drain_messages(UntilReadAnew())
-        return before, found.reading
-
-    before, after = asyncio.run(drop())
-    assert before.stopped
-    assert after is not before
-    assert after.starts == {LANE: 1}
 
 
 def test_an_assignment_is_brought_to_work_however_long_its_lanes_take_to_open() -> None:
