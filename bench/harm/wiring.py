@@ -22,8 +22,6 @@ LINKS = (
 )  # fmt: skip
 LINK_NAMES = tuple(f"{client}>{server}" for client, server in LINKS)
 _BROKER = "kafka"
-#: Connect's JVM is killed again before it would have profited from its second compiler: docs/performance.md, "Recovery of a killed Connect".
-_FIRST_COMPILER_ONLY = "-XX:TieredStopAtLevel=1"
 
 
 class Wiring:
@@ -50,8 +48,6 @@ class Wiring:
         for (client, server), port in self._links.items():
             if client == service.name:
                 environment = _redirected(environment, self._ports[server], port)
-        if service.name == "connect":
-            command = [command[0], _FIRST_COMPILER_ONLY, *command[1:]]
         if service.name == _BROKER:
             command = [*command, *self._listen(environment)]
         return replace(
