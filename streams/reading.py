@@ -24,6 +24,7 @@ BATCH_RECORDS = 500
 _BATCHES_AHEAD = 2
 #: Capture sends the records of a transaction one by one: its END is waited for this long, so that it makes one batch.
 _GATHER_SECONDS = 0.002
+#: How long a record is waited for at a time, and how old what is known of the logs' ends may be.
 _IDLE_SECONDS = 0.25
 #: How often it is looked whether a partition that was full takes more.
 _PAUSED_SECONDS = 0.05
@@ -88,7 +89,9 @@ class Reading:
         return found
 
     def begin(self, fetched: Fetched) -> None:
-        """Say that a batch is processed now; raise RuntimeError where the one before it was lost on its way."""
+        """Say that a batch is processed now; raise RuntimeError where the one before it was lost on its way, or the reading is over."""
+        if self._stopped.is_set():
+            raise RuntimeError(f"batch {fetched.number} came when its reading was over")
         self._begun += 1
         if fetched.number != self._begun:
             raise RuntimeError(f"batch {fetched.number} came instead of batch {self._begun}")

@@ -155,6 +155,21 @@ def test_a_batch_that_was_lost_on_its_way_is_noticed_before_the_next_is_processe
     run(lose())
 
 
+def test_a_batch_of_a_reading_that_is_over_is_not_processed() -> None:
+    """The lanes may be open anew by then, behind it: its records would pass for the next."""
+
+    async def late() -> None:
+        found = Reading("", {ERP: 5})
+        came = await found.take()
+        await found.stop()
+        assert came is not None
+        with pytest.raises(RuntimeError, match="batch 1 came when its reading was over"):
+            found.begin(came)
+
+    Client.pieces = [[Message(5, END)]]
+    run(late())
+
+
 def test_no_more_than_two_batches_wait_in_memory() -> None:
     async def look() -> int:
         found = Reading("", {ERP: 5})
