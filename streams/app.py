@@ -47,7 +47,7 @@ def build(settings: Settings, name: str) -> Any:
     )
     install(app, processor, topics, settings.kafka_bootstrap)
 
-    processor.end_of = lambda place: app.consumer.highwater(TP(*place))
+    processor.end_of = lambda place: app.consumer.end(TP(*place))
     processor.silence = lambda: app.consumer.silence
     processor.opening = lambda: app.consumer.opening
 

@@ -147,7 +147,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
             if not fetcher.should_stop:
                 raise
 
-    def highwater(self, tp: TP) -> int | None:
+    def end(self, tp: TP) -> int | None:
         """Give the end of a partition as the reading knows it."""
         return None if self.reading is None else self.reading.end(tp)
 

@@ -61,7 +61,6 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (driver.Consumer.on_stop, ["self"], True),
         (driver.Consumer.stop_flow, ["self"], False),
         (driver.Consumer._drain_messages, ["self", "fetcher"], True),
-        (driver.Consumer.highwater, ["self", "tp"], False),
         (driver.Consumer.verify_event_path, ["self", "now", "tp"], False),
         (AIOKafkaConsumer.pause, ["self", "partitions"], False),
         (AIOKafkaConsumer.assignment, ["self"], False),
@@ -99,7 +98,7 @@ def test_a_hook_is_there_with_the_signature_that_is_overridden_or_called(
 def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     added = {
         "rest", "owner", "bootstrap", "reading", "_stop_reading",
-        "heard", "silence", "opening", "_opening_since", "rejoin", "_listen", "_assigned", "_seek_all", "next_batch",
+        "heard", "silence", "opening", "_opening_since", "rejoin", "_listen", "_assigned", "_seek_all", "next_batch", "end",
     }  # fmt: skip
     methods = {name for name in vars(ours) if not name.startswith("__")} - added
     assert methods
@@ -158,19 +157,12 @@ def test_an_app_takes_every_setting_and_gets_the_transport_installed() -> None:
 # -- batches
 
 
-def message(offset: int, value: bytes | None = b"{}") -> Any:
-    return SimpleNamespace(
-        topic=lambda: "cdc.erp",
-        partition=lambda: 0,
-        offset=lambda: offset,
-        timestamp=lambda: (1, 7_000 + offset),
-        value=lambda: value,
-        error=lambda: None,
-    )
+def message(offset: int) -> Any:
+    return SimpleNamespace(offset=lambda: offset)
 
 
 def fetched(*offsets: int, number: int = 1) -> Fetched:
-    reading: Any = SimpleNamespace()
+    reading: Any = None
     return Fetched(reading, number, LANE, [message(offset) for offset in offsets])
 
 
