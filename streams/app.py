@@ -63,7 +63,6 @@ def build(settings: Settings, name: str) -> Any:
         async for fetched in batches:
             fetched.reading.begin(fetched)
             await processor.process(fetched.tp, fetched.messages)
-            fetched.reading.done()
 
     @app.task  # type: ignore[untyped-decorator]
     async def deliveries() -> None:

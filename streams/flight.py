@@ -68,7 +68,7 @@ class OwnedLane:
 
     @property
     def inbox_full(self) -> bool:
-        """Tell whether no more should be fetched. The reading's thread asks while others put into the inbox."""
+        """Tell whether no more should be fetched."""
         return self.inbox_records >= MAX_INBOX
 
     @property

@@ -107,8 +107,8 @@ class Processor:
         self._opener.ending.set()
 
     def full(self) -> set[Place]:
-        """Give the lanes that have to finish what they hold before they take more; for any thread."""
-        return {place for place, owned in list(self.lanes.items()) if owned.inbox_full}
+        """Give the lanes that have to finish what they hold before they take more."""
+        return {place for place, owned in self.lanes.items() if owned.inbox_full}
 
     def position(self, place: Place) -> int | None:
         """Give a lane's position on disk."""

@@ -1,16 +1,14 @@
 """
-Reading lane logs: librdkafka fetches, in one small thread, and hands batches over to the event loop.
+Reading lane logs: librdkafka fetches, and the event loop takes batches from it when they are there.
 
 It is no member of any group: which partitions are read, and from where, is said by whoever owns their states. One
-`Reading` lives as long as one assignment, so what it hands over is never of another one.
+`Reading` lives as long as one assignment, so what it gives is never of another one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import threading
-import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +16,12 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from faust.types import TP
 
+from streams.records_waiting import RecordsWaiting
+
 #: Records per batch: bounds the latency of the other lanes and the size of a state write.
 BATCH_RECORDS = 500
-#: Batches that are handed over and not processed; more waits in librdkafka, outside of Python.
-_BATCHES_AHEAD = 2
 #: Capture sends the records of a transaction one by one: its END is waited for this long, so that it makes one batch.
 _GATHER_SECONDS = 0.002
-#: How long a record is waited for at a time, and how old what is known of the logs' ends may be.
-_IDLE_SECONDS = 0.25
 #: How often it is looked whether a partition that was full takes more.
 _PAUSED_SECONDS = 0.05
 #: How the END of a transaction begins as Debezium writes it. Batches may be cut anywhere: this only saves work.
@@ -63,77 +59,95 @@ class Reading:
         starts: Mapping[TP, int],
         full: Callable[[], Collection[TP]] = frozenset,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self._consumer = Consumer(_SETTINGS | {"bootstrap.servers": bootstrap})
         self._consumer.assign([TopicPartition(*tp, start) for tp, start in starts.items()])
         self._full, self._paused = full, set[TP]()
-        self._ends: dict[TP, int | None] = dict.fromkeys(starts)
-        self._batches: asyncio.Queue[Fetched | None] = asyncio.Queue()
-        self._made = self._begun = 0
-        self._ahead = threading.Semaphore(_BATCHES_AHEAD)
-        self._failure: Exception | None = None
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lane-reader", daemon=True)
-        self._thread.start()
+        #: Gathered and not taken yet.
+        self._batches: deque[tuple[TP, list[Any]]] = deque()
+        self._taken = self._begun = 0
+        self._stopped = False
+        self._loop = asyncio.get_running_loop()
+        #: There may be records, or there was enough waiting.
+        self._ready = asyncio.Event()
+        self._waiting = RecordsWaiting(self._consumer)
+        self._loop.add_reader(self._waiting, self._records_wait)
 
     async def take(self) -> Fetched | None:
         """
         Give the next batch; None where the reading has been stopped.
 
-        Raise what has ended the reading: KafkaException where the log can't be read on, e.g. because the offset is no
-        longer there.
+        Raise KafkaException where the log can't be read on, e.g. because the offset is no longer there.
         """
-        found = await self._batches.get()
-        if self._failure is not None:
-            raise self._failure
-        return found
+        if not self._batches:
+            self._batches.extend(self._by_partition(await self._gather()))
+        if self._stopped:
+            return None
+        self._taken += 1
+        return Fetched(self, self._taken, *self._batches.popleft())
 
     def begin(self, fetched: Fetched) -> None:
         """Say that a batch is processed now; raise RuntimeError where the one before it was lost on its way, or the reading is over."""
-        if self._stopped.is_set():
+        if self._stopped:
             raise RuntimeError(f"batch {fetched.number} came when its reading was over")
         self._begun += 1
         if fetched.number != self._begun:
             raise RuntimeError(f"batch {fetched.number} came instead of batch {self._begun}")
 
-    def done(self) -> None:
-        """Say that a batch that was taken is done with."""
-        self._ahead.release()
-
     def end(self, tp: TP) -> int | None:
-        """Give the end of a partition's log as it was some tenths of a second ago."""
-        return self._ends.get(tp)
+        """Give the end of a partition's log as of the last fetch; for any thread."""
+        try:
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(*tp), cached=True)
+        except RuntimeError:  # stopped meanwhile
+            return None
+        return end if end >= 0 else None
 
     async def stop(self) -> None:
         """Read no more; who waits for a batch gets none."""
-        self._stopped.set()
-        self._ahead.release()
-        self._batches.put_nowait(None)
-        await asyncio.to_thread(self._thread.join)
+        self._stopped = True
+        self._ready.set()
+        self._loop.remove_reader(self._waiting)
+        self._waiting.close()
+        await asyncio.to_thread(self._consumer.close)
 
-    def _run(self) -> None:
-        noted = -math.inf
+    async def _gather(self) -> list[Any]:
+        """Give what has come; wait for the first record, and a little for the rest of a transaction."""
+        messages: list[Any] = []
+        until = 0.0
+        others_had_turns = False
+        while not self._stopped:
+            self._ready.clear()
+            self._pause()
+            messages += self._consumer.consume(BATCH_RECORDS - len(messages), 0)
+            if not messages:
+                await self._wait(_PAUSED_SECONDS if self._paused else None)
+                others_had_turns = True
+                continue
+            if len(messages) == BATCH_RECORDS or _ends_transaction(messages[-1]):
+                break
+            now = self._loop.time()
+            until = until or now + _GATHER_SECONDS
+            if now >= until:
+                break
+            await self._wait(until - now)
+            others_had_turns = True
+        if not others_had_turns:  # in a backlog nothing is waited for
+            await asyncio.sleep(0)
+        return messages
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Wait until there may be records, at most so long."""
+        if seconds is None:
+            await self._ready.wait()
+            return
+        timer = self._loop.call_later(seconds, self._ready.set)
         try:
-            while not self._stopped.is_set():
-                self._pause()
-                gathered = self._gather()
-                for tp, messages in self._by_partition(gathered):
-                    self._ahead.acquire()
-                    if self._stopped.is_set():
-                        break
-                    self._made += 1
-                    fetched = Fetched(self, self._made, tp, messages)
-                    self._loop.call_soon_threadsafe(self._batches.put_nowait, fetched)
-                if time.monotonic() - noted > _IDLE_SECONDS:
-                    self._note_ends()
-                    noted = time.monotonic()
-        except (
-            Exception
-        ) as error:  # whatever it is, a reader that has ended must not be taken for a quiet log
-            self._failure = error
-            self._loop.call_soon_threadsafe(self._batches.put_nowait, None)
+            await self._ready.wait()
         finally:
-            self._consumer.close()
+            timer.cancel()
+
+    def _records_wait(self) -> None:
+        self._waiting.clear()
+        self._ready.set()
 
     def _pause(self) -> None:
         """Leave out what is full: more of it would only wait in memory."""
@@ -142,28 +156,6 @@ class Reading:
             self._consumer.pause([TopicPartition(*tp) for tp in full - self._paused])
             self._consumer.resume([TopicPartition(*tp) for tp in self._paused - full])
             self._paused = full
-
-    def _note_ends(self) -> None:
-        """Keep what the client knows of the ends: it can be asked in this thread only, others wait until `poll` is over."""
-        for tp in self._ends:
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(*tp), cached=True)
-            if end >= 0:
-                self._ends[tp] = end
-
-    def _gather(self) -> list[Any]:
-        """Give what has come; wait a little for the rest of a transaction."""
-        poll, consume = self._consumer.poll, self._consumer.consume
-        first = poll(_PAUSED_SECONDS if self._paused else _IDLE_SECONDS)
-        if first is None:
-            return []
-        messages = [first, *consume(BATCH_RECORDS - 1, 0)]
-        until = time.monotonic() + _GATHER_SECONDS
-        while len(messages) < BATCH_RECORDS and not _ends_transaction(messages[-1]):
-            more = poll(max(0.0, until - time.monotonic()))
-            if more is None:
-                break
-            messages += [more, *consume(BATCH_RECORDS - len(messages) - 1, 0)]
-        return messages
 
     @staticmethod
     def _by_partition(messages: list[Any]) -> list[tuple[TP, list[Any]]]:

@@ -45,7 +45,7 @@ class Owner(Protocol):
         """The process is to end: wait for no broker any more."""
 
     def full(self) -> set[TP]:
-        """Give the partitions that take no more at present (asked from the reading's thread)."""
+        """Give the partitions that take no more at present."""
 
 
 class LaneLogs(faust.Topic):  # type: ignore[misc]

@@ -1,8 +1,9 @@
-"""How batches come from a lane log to the event loop; with a client that answers as told, and what a broker does in test_processor."""
+"""How an event loop takes batches from a lane log; with a client that answers as told, and what a broker does in test_processor."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -38,7 +39,7 @@ class Message:
 
 
 class Client:
-    """Gives messages as librdkafka does: `poll` the next one, `consume` what is there."""
+    """Gives messages as librdkafka does: `consume` takes what is there, and the next piece comes when all is taken."""
 
     #: Pieces in which the messages come; None: nothing comes for a while.
     pieces: list[Any] = []
@@ -47,21 +48,30 @@ class Client:
         self.assigned: list[Any] = []
         self.closed = False
         self.paused: set[TP] = set()
-        self._piece: list[Message] = []
+        #: Says that there are messages where none were.
+        self.tell: Callable[[], None]
+        self._there: list[Message] = []
+        self._coming = False
 
     def assign(self, places: list[Any]) -> None:
         self.assigned = [(each.topic, each.partition, each.offset) for each in places]
 
-    def poll(self, seconds: float) -> Message | None:
-        if not self._piece:
-            self._piece = (self.pieces.pop(0) if self.pieces else None) or []
-        return self._piece.pop(0) if self._piece else None
-
     def consume(self, count: int, seconds: float) -> list[Message]:
-        taken, self._piece = self._piece[:count], self._piece[count:]
+        assert seconds == 0, "the event loop has other work"
+        taken, self._there = self._there[:count], self._there[count:]
+        if not self._there and self.pieces and not self._coming:
+            self._coming = True
+            asyncio.get_running_loop().call_soon(self._come)
         return taken
 
+    def _come(self) -> None:
+        self._coming, self._there = False, self.pieces.pop(0) or []
+        if self._there:
+            self.tell()
+
     def get_watermark_offsets(self, place: Any, *, cached: bool) -> tuple[int, int]:
+        if self.closed:
+            raise RuntimeError("Consumer closed")
         return (0, 77) if place.topic == ERP.topic else (-1001, -1001)
 
     def pause(self, places: list[Any]) -> None:
@@ -74,9 +84,32 @@ class Client:
         self.closed = True
 
 
+class Waiting:
+    """Is readable once the client has told; see test_records_waiting for the real one."""
+
+    def __init__(self, client: Client) -> None:
+        self._readable, self._written = os.pipe()
+        client.tell = self._tell
+        self.closed = False
+
+    def _tell(self) -> None:
+        os.write(self._written, b"1")
+
+    def fileno(self) -> int:
+        return self._readable
+
+    def clear(self) -> None:
+        os.read(self._readable, 1)
+
+    def close(self) -> None:
+        os.close(self._readable)
+        os.close(self._written)
+
+
 @pytest.fixture(autouse=True)
 def client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "Consumer", Client)
+    monkeypatch.setattr(reading, "RecordsWaiting", Waiting)
 
 
 def reads(*pieces: list[Message] | None, batches: int) -> list[Fetched]:
@@ -90,10 +123,11 @@ def reads(*pieces: list[Message] | None, batches: int) -> list[Fetched]:
                 assert fetched is not None
                 taken.append(fetched)
                 found.begin(fetched)
-                found.done()
         finally:
             await found.stop()
-        assert found._consumer.closed
+        client: Any = found._consumer
+        assert client.assigned == [(*ERP, 5)]
+        assert client.closed
         return taken
 
     Client.pieces = list(pieces)
@@ -170,24 +204,40 @@ def test_a_batch_of_a_reading_that_is_over_is_not_processed() -> None:
     run(late())
 
 
-def test_no_more_than_two_batches_wait_in_memory() -> None:
+def test_nothing_is_taken_from_librdkafka_before_it_is_asked_for() -> None:
     async def look() -> int:
         found = Reading("", {ERP: 5})
         try:
             await found.take()
-            await found.take()
-            third_one = asyncio.create_task(found.take())
-            await asyncio.sleep(0.2)
-            assert not third_one.done(), "none of the first two is done with"
-            found.done()
-            third = await third_one
-            assert third is not None
-            return third.number
+            await asyncio.sleep(0.05)
+            return len(Client.pieces)
         finally:
             await found.stop()
 
     Client.pieces = [[Message(number, END)] for number in range(9)]
-    assert run(look()) == 3
+    assert run(look()) == 7, "one is taken, and one has come to the client"
+
+
+def test_others_have_a_turn_between_the_batches_of_a_backlog() -> None:
+    async def look() -> int:
+        found, turns = Reading("", {ERP: 5}), 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        await found.take()
+        task = asyncio.create_task(other())
+        for _ in range(5):
+            await found.take()
+        task.cancel()
+        await found.stop()
+        return turns
+
+    Client.pieces = [[Message(number) for number in range(9 * BATCH_RECORDS)]]
+    assert run(look()) >= 5
 
 
 def test_a_log_that_cannot_be_read_on_is_an_error_and_no_silence() -> None:
@@ -205,30 +255,14 @@ def test_a_log_that_cannot_be_read_on_is_an_error_and_no_silence() -> None:
     run(fail())
 
 
-def test_whatever_ends_the_reader_is_an_error_and_no_silence() -> None:
-    def broken() -> set[TP]:
-        raise RuntimeError("deque mutated during iteration")
-
-    async def fail() -> None:
-        found = Reading("", {ERP: 5}, broken)
-        try:
-            with pytest.raises(RuntimeError, match="deque"):
-                await found.take()
-        finally:
-            await found.stop()
-
-    Client.pieces = [[Message(5, END)]]
-    run(fail())
-
-
 def test_the_end_of_a_log_is_known_once_the_broker_told_it() -> None:
     async def look() -> tuple[int | None, int | None]:
         found = Reading("", {ERP: 5, OA: 0})
-        await found.take()
+        known = found.end(ERP), found.end(OA)
         await found.stop()
-        return found.end(ERP), found.end(OA)
+        assert found.end(ERP) is None, "another thread may ask meanwhile"
+        return known
 
-    Client.pieces = [[Message(5, END)]]
     assert run(look()) == (77, None)
 
 
@@ -249,10 +283,14 @@ def test_a_partition_that_is_full_is_paused_until_it_takes_more() -> None:
         full = {ERP}
         found = Reading("", {ERP: 5, OA: 0}, lambda: full)
         client: Any = found._consumer
+        taking = asyncio.create_task(found.take())
         await until(lambda: client.paused == {ERP})
         full = {OA}
         await until(lambda: client.paused == {OA})
         await found.stop()
+        assert await taking is None
+
+    Client.pieces = []
 
     async def until(true: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
