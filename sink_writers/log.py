@@ -90,6 +90,8 @@ class TransactionLog:
             for partition, offset in offsets.items()
         ]
         self._consumer.assign(begins)
+        # A pause outlasts that a partition was taken away: `idle` may have been what it was taken away in.
+        self._consumer.resume(begins)
         self._taken |= set(offsets)
         self.given -= set(offsets)
         # What was applied before a crash may not have been told to Kafka.

@@ -150,6 +150,33 @@ def test_a_second_copy_shares_the_partitions_and_takes_over(topic, database, wor
     assert (first.error, second.error) == (None, None)
 
 
+def test_partitions_that_were_taken_away_in_trouble_are_read_when_they_come_back(topic, world):
+    group = f"group-{topic.name}"
+    first, second = (TransactionLog(topic.bootstrap, topic.name, group) for _ in range(2))
+
+    def polled(condition) -> bool:
+        first.read(0.05)
+        return condition()
+
+    first.subscribe()
+    wait_for(lambda: polled(lambda: first.given == {0, 1}))
+    first.start({0: 0, 1: 0})
+    second.subscribe()
+    while first.owns(0) and first.owns(1):  # as long as the target can't take it
+        first.idle(0.5, lambda: True)
+        second.read(0.05)
+    second.close()
+    wait_for(lambda: polled(lambda: first.given == {0, 1}), 60)
+    first.start({0: 0, 1: 0})
+
+    for partition in (0, 1):
+        topic.put(world.customer(f"c{partition}", 1), partition=partition)
+    topic.flush()
+    seen: set[int] = set()
+    wait_for(lambda: seen.update(raw.partition for raw in first.read(0.1)) or seen == {0, 1})
+    first.close()
+
+
 def test_an_owner_whose_place_was_claimed_stops(topic, database, world, tmp_path):
     copy = Copy(topic, database, tmp_path)
     wait_for(lambda: copy.log._taken == {0, 1})
