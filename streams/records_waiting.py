@@ -14,11 +14,8 @@ import os
 
 from confluent_kafka import Consumer, cimpl
 
-_lib = ctypes.CDLL(
-    cimpl.__file__
-)  # a name that it lacks is looked for in the libraries it is linked with
-_name = _lib.rd_kafka_name
-_name.argtypes, _name.restype = [ctypes.c_void_p], ctypes.c_char_p
+# A name that the module lacks is looked for in the libraries it is linked with.
+_lib = ctypes.CDLL(cimpl.__file__)
 _queue_of = _lib.rd_kafka_queue_get_consumer
 _queue_of.argtypes, _queue_of.restype = [ctypes.c_void_p], ctypes.c_void_p
 _tell = _lib.rd_kafka_queue_io_event_enable
@@ -61,9 +58,3 @@ def client(consumer: Consumer) -> int:
     address = ctypes.c_void_p.from_address(id(consumer) + object.__basicsize__).value
     assert address is not None
     return address
-
-
-def client_name(consumer: Consumer) -> str:
-    """Give the name that librdkafka has for a consumer."""
-    name: bytes = _name(client(consumer))
-    return name.decode()
