@@ -90,7 +90,6 @@ class Waiting:
     def __init__(self, client: Client) -> None:
         self._readable, self._written = os.pipe()
         client.tell = self._tell
-        self.closed = False
 
     def _tell(self) -> None:
         os.write(self._written, b"1")
@@ -255,6 +254,22 @@ def test_a_log_that_cannot_be_read_on_is_an_error_and_no_silence() -> None:
     run(fail())
 
 
+def test_whatever_ends_the_reading_is_an_error_and_no_silence() -> None:
+    def broken() -> set[TP]:
+        raise RuntimeError("deque mutated during iteration")
+
+    async def fail() -> None:
+        found = Reading("", {ERP: 5}, broken)
+        try:
+            with pytest.raises(RuntimeError, match="deque"):
+                await found.take()
+        finally:
+            await found.stop()
+
+    Client.pieces = [[Message(5, END)]]
+    run(fail())
+
+
 def test_the_end_of_a_log_is_known_once_the_broker_told_it() -> None:
     async def look() -> tuple[int | None, int | None]:
         found = Reading("", {ERP: 5, OA: 0})
@@ -290,11 +305,10 @@ def test_a_partition_that_is_full_is_paused_until_it_takes_more() -> None:
         await found.stop()
         assert await taking is None
 
-    Client.pieces = []
-
     async def until(true: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
             while not true():
                 await asyncio.sleep(0.001)
 
+    Client.pieces = []
     asyncio.run(scene())
