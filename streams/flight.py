@@ -55,6 +55,8 @@ class OwnedLane:
     #: Append time of the last record, and how old it was when it was read, in microseconds.
     age: int = 0
     checkpointed: int | None = None
+    #: Batches that are written and not in their place yet; they are the oldest of `batches`.
+    _written: list[Batch] = field(default_factory=list)
     _clocks: dict[str, Histogram] = field(default_factory=dict)
 
     @property
@@ -117,6 +119,7 @@ class OwnedLane:
         """Forget what is not on disk; the lane is of no use afterwards."""
         self.inbox.clear()
         self.batches.clear()
+        self._written.clear()
         self.outputs = self.records = self.inbox_records = 0
         self.state.discard()
 
@@ -149,33 +152,44 @@ class OwnedLane:
                 yield batch, output
 
     def land(self) -> str | None:
-        """Put delivered batches on disk, the oldest first; give why one was not taken by the broker."""
-        while self.batches:
-            batch = self.batches[0]
-            if batch.failed is not None:
-                return batch.failed
-            if not batch.delivered or batch.writes is None:
-                break
-            if not self._write(batch, batch.writes):
-                break
-            self.batches.popleft()
-            self.landed += 1
-            self.records -= batch.records
+        """Put delivered batches on disk at once, in their order; give why one was not taken by the broker."""
+        failed = self._write_delivered() if not self._written else None
+        # A large one is put in its place in several calls.
+        if self._written and not self.state.settle():
+            now = time.monotonic()
+            for batch in self._written:
+                self._retire(batch, now)
+            self._written.clear()
         self.outputs = sum(batch.waiting for batch in self.batches)
-        return None
+        return failed
 
-    def _write(self, batch: Batch, writes: Writes) -> bool:
-        """Put a delivered batch on disk; a large one takes several calls: False until it is done."""
-        if batch.written_at is None:
-            batch.written_at = time.monotonic()
-            self.state.write(writes)
-        if self.state.settle():
-            return False
-        self.state.retire(writes)
+    def _write_delivered(self) -> str | None:
+        """Write what is delivered; give why the one behind it was not taken."""
+        failed = None
+        writes: list[Writes] = []
+        for batch in self.batches:
+            failed = batch.failed
+            if failed is not None or batch.writes is None or not batch.delivered:
+                break
+            self._written.append(batch)
+            writes.append(batch.writes)
+        if writes:
+            now = time.monotonic()
+            for batch in self._written:
+                batch.written_at = now
+            self.state.write(*writes)
+        return failed
+
+    def _retire(self, batch: Batch, now: float) -> None:
+        """Let go of the oldest batch, which is on disk."""
+        assert batch.writes is not None
+        self.batches.popleft()
+        self.state.retire(batch.writes)
+        self.landed += 1
+        self.records -= batch.records
         self.took("processed", batch.ended - batch.began)
         self.took("delivered", batch.written_at - batch.ended)
-        self.took("written", time.monotonic() - batch.written_at)
-        return True
+        self.took("written", now - batch.written_at)
 
     def took(self, stage: str, seconds: float) -> None:
         """Count what a batch took in a stage."""

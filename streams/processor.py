@@ -157,7 +157,6 @@ class Processor:
             owned.age = max(0, batch.received - batch.taken[-1].timestamp()[1] * 1000)
             owned.took("captured", owned.age / 1e6)
             owned.depart(batch)
-            self._land()
             self._land_later()
 
     def _run(self, owned: OwnedLane, batch: Batch) -> Iterator[float]:

@@ -194,19 +194,21 @@ class State:
         self._batch = Writes(sealed.number + 1)
         return sealed
 
-    def write(self, sealed: Writes) -> None:
-        """Write a batch and its position at once; batches come in their order."""
+    def write(self, *sealed: Writes) -> None:
+        """Write batches, in their order, and the position behind them at once."""
         batch = WriteBatch(raw_mode=True)
-        for prefix in sealed.dropped:
-            batch.delete_range(prefix, prefix + b"\xff")
-        _fill(batch, sealed.values)
-        batch.put(_POSITION, sealed.position.to_bytes(8, "big"))
-        if sealed.set_down:
+        for each in sealed:
+            for prefix in each.dropped:
+                batch.delete_range(prefix, prefix + b"\xff")
+            _fill(batch, each.values)
+        last = sealed[-1]
+        batch.put(_POSITION, last.position.to_bytes(8, "big"))
+        if last.set_down:
             batch.put(_MOVING, b"1")
         self._db.write(batch)
-        if sealed.set_down:
+        if last.set_down:
             self._moving = self._move()
-        self.position = sealed.position
+        self.position = last.position
 
     def settle(self) -> bool:
         """Put some of a large batch that is written in its place; give whether there is more to do."""

@@ -80,6 +80,32 @@ def test_a_later_batch_that_is_delivered_first_waits_for_the_earlier_one(flying:
     assert flying.position == flying.owned.next
 
 
+def test_batches_that_are_delivered_together_are_written_at_once_up_to_the_first_that_is_not(
+    flying: Flying,
+) -> None:
+    first, second, third, last = (flying.order(number) for number in range(1, 5))
+    for batch in (first, second, last):
+        for _ in range(batch.waiting):
+            batch.on_delivery(None, None)
+    behind_second = second.writes.position if second.writes else None
+
+    assert flying.owned.land() is None
+    assert flying.position == behind_second
+    assert flying.owned.landed == 2
+    assert flying.owned.records == third.records + last.records
+
+
+def test_what_is_delivered_is_kept_where_the_output_behind_it_was_not_taken(flying: Flying) -> None:
+    first, second = flying.order(1), flying.order(2)
+    for _ in range(first.waiting):
+        first.on_delivery(None, None)
+    second.on_delivery("timed out", SimpleNamespace(topic=lambda: "canonical.order.v1"))
+    behind_first = first.writes.position if first.writes else None
+
+    assert flying.owned.land() == "canonical.order.v1: timed out"
+    assert flying.position == behind_first
+
+
 def test_a_batch_builds_on_what_the_ones_in_flight_have_changed(flying: Flying) -> None:
     flying.order(1)
     flying.log.transaction(("u", "head", head(1, note="changed")))

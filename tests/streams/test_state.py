@@ -57,8 +57,7 @@ class AgainstModel(RuleBasedStateMachine):
     @rule(step=st.integers(1, 2**40))
     def commit(self, step: int) -> None:
         self.seal(step)
-        while self.sealed:
-            self.write()
+        self.write_all()
 
     @rule(step=st.integers(1, 2**40))
     def seal(self, step: int) -> None:
@@ -68,20 +67,23 @@ class AgainstModel(RuleBasedStateMachine):
         if self.state.set_down:
             self.write_all()
 
-    @rule()
-    def write(self) -> None:
-        """The outputs of the oldest batch are delivered."""
-        if self.sealed:
-            sealed, self.durable = self.sealed.pop(0)
-            self.state.write(sealed)
-            while self.state.settle():  # a large batch is in its place before another begins
-                pass
+    @rule(count=st.integers(1, 3))
+    def write(self, count: int) -> None:
+        """The outputs of the oldest batches are delivered."""
+        delivered, self.sealed = self.sealed[:count], self.sealed[count:]
+        if not delivered:
+            return
+        together = [sealed for sealed, _ in delivered]
+        self.state.write(*together)
+        while self.state.settle():  # a large batch is in its place before another begins
+            pass
+        for sealed in together:
             self.state.retire(sealed)
-            self.position = sealed.position
+        last, self.durable = delivered[-1]
+        self.position = last.position
 
     def write_all(self) -> None:
-        while self.sealed:
-            self.write()
+        self.write(len(self.sealed))
 
     @rule()
     def discard(self) -> None:
