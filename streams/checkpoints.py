@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from rocksdict import Checkpoint
 
-from streams.state import LANE, State, peek
+from streams.state import Standing, State, standing
 
 _DIGITS = 20
 
@@ -49,10 +48,9 @@ class Checkpoints:
         """Give the positions of the checkpoints, oldest first."""
         return [int(each.name) for each in self._all()]
 
-    def lane(self, position: int) -> dict[str, Any] | None:
-        """Give what a checkpoint says of the lane that it is of (source, epoch, topic_id); None where it says nothing."""
-        found: dict[str, Any] | None = peek(self._place(position), LANE)
-        return found
+    def standing(self, position: int) -> Standing:
+        """Tell where a checkpoint stands: at its position or, by what was written while it was made, beyond."""
+        return standing(self._place(position))
 
     def restore(self, position: int, folder: Path) -> None:
         """Put a checkpoint in place of a state that is not open."""

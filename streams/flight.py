@@ -19,6 +19,7 @@ from streams.outputs import Batch
 from streams.records import LaneRecord, Output
 from streams.settings import REPLAY_OFFSET
 from streams.state import State, Writes
+from streams.terms import Committed, new_term
 
 log = structlog.get_logger("processor")
 
@@ -32,15 +33,16 @@ MAX_INBOX = 2_000
 @dataclass
 class OwnedLane:
     """
-    A lane with its state. Below `mute_below` its outputs were delivered before (by another worker, or before a loss).
+    A lane with its state, in a `term` of its own. Below the offset `committed` its outputs were delivered before (by another worker, or before a loss).
 
     `next` is the next offset to process, ahead of the position on disk by what is in flight.
     """
 
     lane: Lane
     state: State
-    mute_below: int
+    committed: Committed
     next: int
+    term: str = field(default_factory=new_term)
     stopped: str | None = None
     batches: deque[Batch] = field(default_factory=deque)
     outputs: int = 0
@@ -74,6 +76,11 @@ class OwnedLane:
         return self.inbox_records >= MAX_INBOX
 
     @property
+    def silent(self) -> bool:
+        """Tell whether it has sent nothing since it was opened: all that it has begun was delivered before."""
+        return self.next < self.committed.offset
+
+    @property
     def under_way(self) -> bool:
         """Tell whether something is worked on or in flight."""
         return self.task is not None or bool(self.batches)
@@ -84,12 +91,12 @@ class OwnedLane:
 
         `replayed`: the records have the offsets they had when they were recorded, and nothing is asked.
         """
-        topic = f"cdc.{self.lane.source}"
+        topic, mute_below = f"cdc.{self.lane.source}", self.committed.offset
         for message in batch.taken:
             offset: int = message.offset()
             if offset < self.next:
                 continue
-            muted = offset < self.mute_below
+            muted = offset < mute_below
             record = lane_record(topic, message)
             for output in self.lane.process(_at_first(record) if replayed else record):
                 if output is None or muted:

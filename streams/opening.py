@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from streams.lane import Lane
 from streams.seal import Seal
 from streams.settings import Settings
 from streams.state import State
+from streams.terms import Committed, continues
 
 log = structlog.get_logger("processor")
 
@@ -41,20 +43,20 @@ class Opener:
         #: Set where nobody waits for an answer any more.
         self.ending = threading.Event()
 
-    def open(self, place: Place, committed: int) -> OwnedLane:
-        """Open a lane; below `committed` its outputs were delivered before. It is stopped where records are gone."""
+    def open(self, place: Place, committed: Committed) -> OwnedLane:
+        """Open a lane; below what is committed its outputs were delivered before. It is stopped where records are gone."""
         topic = self._topic(place)
         source = topic.removeprefix("cdc.")
         topic_id = None if self._settings.tongbu_replay else self._topic_id(place[0])
-        state = self._state(topic, topic_id)
+        first = self.first_offset(place)
+        state = self._state(topic, topic_id, committed, first)
         start = state.position or 0
         lane = Lane(source, self._sources[source].partition, state, self._seal, topic_id)
-        owned = OwnedLane(lane, state, mute_below=committed, next=start)
-        log.info("lane opened", source=source, start=start, committed=committed)
+        owned = OwnedLane(lane, state, committed, next=start)
+        log.info("lane opened", source=source, start=start, committed=committed.offset)
         if lane.unfit is not None:
             owned.stop(lane.unfit)
             return owned
-        first = self.first_offset(place)
         if first > start:
             owned.stop(
                 f"lane {source}: records {start} to {first - 1} are needed and no longer in its log. Bring back a "
@@ -101,15 +103,46 @@ class Opener:
     def _topic(self, place: Place) -> str:
         return place[0].removeprefix(self._settings.tongbu_namespace)
 
-    def _state(self, topic: str, topic_id: str | None) -> State:
-        """Open the state of a lane: the one on this disk, or the latest of its checkpoints where that is further."""
+    def _state(self, topic: str, topic_id: str | None, committed: Committed, first: int) -> State:
+        """Open the state of a lane: the one on this disk, or a checkpoint that is further. `first` is where its log begins."""
         folder = self._settings.state_folder / topic
         state = State(folder)
+        own = state.position or 0
+        is_passed_by = not continues(own, state.term, committed)
+        found = self._checkpoint(topic, topic_id, committed, -1 if is_passed_by else own)
+        if is_passed_by:
+            log.warning(
+                "another worker has gone on from before this state, which gives way",
+                topic=topic,
+                position=own,
+                committed=committed.offset,
+            )
+        if found is None and not is_passed_by:
+            return state
+        if found is None and first > 0:
+            log.warning(
+                "no checkpoint is from before that: records that are not the newest may be the last of their ids. Run "
+                "`tongbu republish` for the entities of this source",
+                topic=topic,
+            )
+            return state
+        state.close()
+        if found is None:
+            shutil.rmtree(folder)
+        else:
+            self.checkpoints((topic, 0)).restore(found, folder)
+        log.info("state restored from a checkpoint, or made anew", topic=topic, position=found)
+        return State(folder)
+
+    def _checkpoint(
+        self, topic: str, topic_id: str | None, committed: Committed, beyond: int
+    ) -> int | None:
+        """Give the position of the latest checkpoint beyond an offset that can be gone on from."""
         kept = self.checkpoints((topic, 0))
         for position in reversed(kept.positions()):
-            if (state.position or 0) >= position:
-                break
-            lane = kept.lane(position)
+            if position <= beyond:
+                return None
+            at, term, lane = kept.standing(position)
             if lane is not None and topic_id is not None and not _is_of(lane, topic, topic_id):
                 log.warning(
                     "checkpoint refused: it is of another lane or topic, and its folder is no place for it",
@@ -118,12 +151,9 @@ class Opener:
                     topic_id=lane["topic_id"],
                     wanted=topic_id,
                 )
-                continue
-            state.close()
-            kept.restore(position, folder)
-            log.info("state restored from a checkpoint", topic=topic, position=position)
-            return State(folder)
-        return state
+            elif continues(at or 0, term, committed):
+                return position
+        return None
 
 
 def _is_of(lane: dict[str, Any], topic: str, topic_id: str) -> bool:

@@ -28,6 +28,7 @@ from streams.flight import OwnedLane
 from streams.opening import Opener, Place
 from streams.outputs import Batch, Outputs
 from streams.settings import Settings
+from streams.terms import Committed
 from streams.trouble import Trouble
 
 log = structlog.get_logger("processor")
@@ -74,12 +75,12 @@ class Processor:
 
     # -- owner of the partitions' states (streams.transport.Owner)
 
-    def open(self, places: set[Place], committed: dict[Place, int]) -> dict[Place, int]:
-        """Open the states of lanes; give where to start reading each."""
+    def open(self, places: set[Place], committed: dict[Place, Committed]) -> dict[Place, int]:
+        """Open the states of lanes; give where to start reading each. Nothing may be read before `begin`."""
         opened: dict[Place, OwnedLane] = {}
         try:
             for place in places:
-                opened[place] = self._opener.open(place, committed.get(place, 0))
+                opened[place] = self._opener.open(place, committed.get(place, Committed()))
         except BaseException:
             for owned in opened.values():
                 owned.close()
@@ -87,6 +88,20 @@ class Processor:
         self.lanes = opened
         self._leaving = False
         return {place: owned.next for place, owned in opened.items()}
+
+    def begin(self) -> None:
+        """Begin the terms of the lanes that are open: Kafka has them committed."""
+        for owned in self.lanes.values():
+            owned.state.begin(owned.term)
+
+    def term(self, place: Place) -> str | None:
+        """Give the term of a lane, None where it is not open."""
+        owned = self.lanes.get(place)
+        return owned.term if owned else None
+
+    def silent(self) -> dict[Place, Committed]:
+        """Give the lanes for which nothing was sent in their present term, with what was committed before it."""
+        return {place: owned.committed for place, owned in self.lanes.items() if owned.silent}
 
     async def drain(self) -> None:
         """Take no more batches, and wait until those in flight are on disk: at most the delivery time-out."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from rocksdict import AccessType, Options, Rdict, WriteBatch
@@ -23,9 +23,8 @@ from streams.spool import Spool
 _pack = msgspec.msgpack.Encoder(decimal_format="string").encode
 _unpack = msgspec.msgpack.Decoder().decode
 
-_POSITION = b"sys\0position"
-#: Whose state it is: source, epoch and topic id of the lane.
-LANE = b"sys\0lane"
+#: How far a state is, and in which term; whose it is: source, epoch and topic id of the lane.
+POSITION, TERM, LANE = b"sys\0position", b"sys\0term", b"sys\0lane"
 #: What is in force, as it stood in the lane log.
 DECLARATIONS, CAPTURED = b"sys\0declarations", b"sys\0captured"
 _MISSING: Any = object()
@@ -58,14 +57,30 @@ class Writes:
     set_down: bool = False
 
 
-def peek(folder: Path, key: bytes) -> Any:
-    """Give a value of a state that nobody has open, or None, and change nothing."""
+class Standing(NamedTuple):
+    """How far a state is, in which term (streams/terms.py), and of which lane (source, epoch, topic_id); None where it says nothing."""
+
+    position: int | None
+    term: str | None
+    lane: dict[str, Any] | None
+
+
+def standing(folder: Path) -> Standing:
+    """Tell where a state stands that nobody has open, and change nothing."""
     database = Rdict(str(folder), Options(raw_mode=True), access_type=AccessType.read_only())
     try:
-        stored = database.get(key)
+        return _standing(database)
     finally:
         database.close()
-    return _unpack(stored) if stored else None
+
+
+def _standing(database: Rdict) -> Standing:
+    position, term, lane = [database.get(key) for key in (POSITION, TERM, LANE)]
+    return Standing(
+        int.from_bytes(position, "big") if position is not None else None,
+        _unpack(term) if term else None,
+        _unpack(lane) if lane else None,
+    )
 
 
 class State:
@@ -90,9 +105,11 @@ class State:
         #: The moving of a large batch to its place, while it lasts.
         self._moving: Iterator[int] | None = None
         self._recover()
-        stored = self._db.get(_POSITION)
+        stands = _standing(self._db)
         #: The next offset to read, as it is on disk; None for a state that has seen nothing.
-        self.position: int | None = int.from_bytes(stored, "big") if stored is not None else None
+        self.position: int | None = stands.position
+        #: The term of the last worker that has begun one with it.
+        self.term: str | None = stands.term
 
     # -- reading and writing
 
@@ -180,6 +197,13 @@ class State:
 
     # -- from memory to disk
 
+    def begin(self, term: str) -> None:
+        """Note the term in which the state is written from here on."""
+        batch = WriteBatch(raw_mode=True)
+        batch.put(TERM, _pack(term))
+        self._db.write(batch)
+        self.term = term
+
     @property
     def set_down(self) -> bool:
         """Tell whether a batch stands on disk already: it must be sealed and written before the next one begins."""
@@ -202,7 +226,7 @@ class State:
                 batch.delete_range(prefix, prefix + b"\xff")
             _fill(batch, each.values)
         last = sealed[-1]
-        batch.put(_POSITION, last.position.to_bytes(8, "big"))
+        batch.put(POSITION, last.position.to_bytes(8, "big"))
         if last.set_down:
             batch.put(_MOVING, b"1")
         self._db.write(batch)

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import faust
+from aiokafka.errors import CommitFailedError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams.reading import Fetched, Reading
+from streams.terms import Committed
 
 #: So often it is looked whether partitions are assigned.
 _UNASSIGNED_SECONDS = 0.05
@@ -29,8 +33,17 @@ _UNASSIGNED_SECONDS = 0.05
 class Owner(Protocol):
     """Who holds the state of the partitions that this worker owns."""
 
-    def open(self, tps: set[TP], committed: dict[TP, int]) -> dict[TP, int]:
+    def open(self, tps: set[TP], committed: dict[TP, Committed]) -> dict[TP, int]:
         """Take partitions over (in a worker thread); give the offset to start each at."""
+
+    def term(self, tp: TP) -> str | None:
+        """Give the term in which a partition was taken over; None where it is not open."""
+
+    def begin(self) -> None:
+        """The terms of all partitions are committed: what is read from here on may be published."""
+
+    def silent(self) -> dict[TP, Committed]:
+        """Give the partitions of which nothing was published in this term, with what was committed before it."""
 
     async def drain(self) -> None:
         """Finish what is in hand, so that its position can be committed; take nothing new."""
@@ -83,6 +96,32 @@ class _GroupThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def rejoin(self) -> None:
         """Ask the group for partitions anew."""
         self._ensure_consumer()._coordinator.request_rejoin()
+
+    async def committed(self, tps: set[TP]) -> dict[TP, Committed]:
+        """Give what the group has committed of partitions, those left out of which it has nothing."""
+        coordinator = self._ensure_consumer()._coordinator
+        found = await coordinator.fetch_committed_offsets([TopicPartition(*tp) for tp in tps])
+        return {TP(*tp): Committed(*each) for tp, each in found.items()}
+
+    async def _commit(self, offsets: Mapping[TP, Committed]) -> bool:
+        """Commit offsets as stock Faust does, with their terms; give whether the partitions are still ours."""
+        owned = self.assignment()
+        wanted = {
+            TopicPartition(*tp): OffsetAndMetadata(*each)
+            for tp, each in offsets.items()
+            if tp in owned
+        }
+        if not wanted:
+            return False
+        try:
+            await self._ensure_consumer().commit(wanted)
+        except CommitFailedError:
+            return False
+        except Exception as error:
+            self.log.exception("Offsets can't be committed")
+            await self.crash(error)
+            return False
+        return True
 
     async def rest(self) -> None:
         consumer = self._ensure_consumer()
@@ -176,8 +215,9 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
             tps = {tp for tp in self.assignment() if tp.topic in self.app.lane_topics}
             if assigned is None or not tps:
                 return
-            committed = {tp: offset or 0 for tp, offset in (await self.seek_to_committed()).items()}
-            await self._thread.call_thread(self._thread.rest)
+            thread = self._thread
+            committed = await thread.call_thread(thread.committed, tps)
+            await thread.call_thread(thread.rest)
             self._opening_since = self._opening_since or time.monotonic()
             await self._stop_reading()
             await self.owner.release()
@@ -189,14 +229,39 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
                 if self._assigned is not assigned:  # the process ends: nobody waits for them
                     return
                 raise
-            if self._assigned is not assigned:  # another worker may have them
-                await self.owner.release()
+            if self._assigned is not assigned or not await self._claim(committed, tps):
+                await self.owner.release()  # another worker may have them
                 return
-            for tp in tps:
-                self._committed_offset[tp] = committed.get(tp) or None
+            self.owner.begin()
             self.heard = time.monotonic()
             self.reading = Reading(self.bootstrap, starts, self.owner.full)
             self._opening_since = None
+
+    async def _claim(self, committed: dict[TP, Committed], tps: set[TP]) -> bool:
+        """Commit where the terms of partitions begin, before any output of theirs; give whether they are still ours."""
+        assigned = self._assigned
+        starts = {
+            tp: max(committed.get(tp, Committed()).offset, self.owner.position(tp) or 0)
+            for tp in tps
+        }
+        self._committed_offset.update(starts)
+        return await self._thread.commit(self._stamped(starts)) and self._assigned is assigned
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit offsets in the present terms, except those that were asked for in an earlier one."""
+        fresh = {tp: offset for tp, offset in offsets.items() if self._should_commit(tp, offset)}
+        committed: bool = await self._thread.commit(self._stamped(fresh))
+        return committed
+
+    async def _give_back(self) -> None:
+        """Commit for partitions of which nothing was published what was committed before: the state that was ahead still is."""
+        if silent := self.owner.silent():
+            await self._thread.commit(silent)
+
+    def _stamped(self, offsets: Mapping[TP, int]) -> dict[TP, Committed]:
+        """Give offsets with the terms of those partitions that are open."""
+        terms = {tp: self.owner.term(tp) for tp in offsets}
+        return {tp: Committed(offsets[tp], term) for tp, term in terms.items() if term is not None}
 
     async def _stop_reading(self) -> None:
         reading, self.reading = self.reading, None
@@ -218,6 +283,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
         await self._stop_reading()
         await self.owner.drain()
         await self.commit()
+        await self._give_back()
         await self.owner.release()
         await super().on_partitions_revoked(revoked)
 
@@ -228,6 +294,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
         await self._stop_reading()
         await self.owner.drain()
         await super().on_stop()
+        await self._give_back()
         await self.owner.release()
 
 

@@ -14,6 +14,7 @@ from streams.flight import lane_record
 from streams.opening import Opener
 from streams.outputs import Batch, Outputs
 from streams.settings import Settings
+from streams.terms import Committed
 
 _BATCH = 500
 
@@ -22,7 +23,7 @@ def run() -> None:
     """Read the ERP's lane until the process is ended."""
     settings = Settings()
     topic = f"{settings.tongbu_namespace}cdc.erp"
-    owned = Opener(settings, load_sources(settings.tongbu_sources)).open((topic, 0), 0)
+    owned = Opener(settings, load_sources(settings.tongbu_sources)).open((topic, 0), Committed())
     outputs = Outputs(
         settings.kafka_bootstrap, settings.tongbu_namespace, settings.delivery_seconds
     )

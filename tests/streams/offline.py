@@ -12,7 +12,9 @@ from lanes import Log, Reader
 
 from streams.flight import OwnedLane
 from streams.processor import Processor
+from streams.records import LaneRecord
 from streams.settings import Settings
+from streams.terms import Committed
 
 PLACE, OTHER = ("cdc.erp", 0), ("cdc.oa", 0)
 
@@ -60,7 +62,7 @@ class World:
         self.processor.rejoin = self._rejoin
         self.processor._opener = SimpleNamespace(open=self._open)  # type: ignore[assignment]
 
-    def _open(self, place: Any, committed: int) -> OwnedLane:
+    def _open(self, place: Any, committed: Committed) -> OwnedLane:
         folder = self.folder / place[0]
         folder.mkdir(exist_ok=True)
         reader = Reader(folder)
@@ -80,17 +82,22 @@ class World:
             await asyncio.sleep(0)
 
     def records(self, place: Any, start: int) -> list[Any]:
-        """Give the records of a lane log from an offset on, as confluent_kafka gives them."""
-        return [
-            SimpleNamespace(
-                offset=partial(_same, each.offset),
-                timestamp=partial(_same, (1, each.timestamp // 1000)),
-                key=partial(_same, each.key),
-                value=partial(_same, each.value),
-                headers=partial(_same, list(each.headers)),
-            )
-            for each in self.logs[place].records[start:]
-        ]
+        """Give the records of a lane log from an offset on."""
+        return messages(self.logs[place].records[start:])
+
+
+def messages(records: list[LaneRecord]) -> list[Any]:
+    """Give records of a lane log as confluent_kafka gives them."""
+    return [
+        SimpleNamespace(
+            offset=partial(_same, each.offset),
+            timestamp=partial(_same, (1, each.timestamp // 1000)),
+            key=partial(_same, each.key),
+            value=partial(_same, each.value),
+            headers=partial(_same, list(each.headers)),
+        )
+        for each in records
+    ]
 
 
 def _same(value: Any) -> Any:

@@ -15,6 +15,7 @@ from streams.lane import Lane
 from streams.opening import Opener
 from streams.records import Output
 from streams.settings import Settings
+from streams.terms import Committed
 
 
 def orders(log: Log, first: int, count: int) -> None:
@@ -90,7 +91,7 @@ def test_a_checkpoint_of_another_topic_or_lane_is_refused_by_name_and_an_older_f
         opening.log, "warning", lambda event, **named: told.append(f"{event} {named}")
     )
 
-    state = Opener(settings, {})._state(topic, topic_id)
+    state = Opener(settings, {})._state(topic, topic_id, Committed(), first=0)
 
     assert state.position == 1
     (refused,) = told

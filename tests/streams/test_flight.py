@@ -12,6 +12,7 @@ from schemas import control
 from streams.flight import MAX_INBOX, MAX_RECORDS, OwnedLane
 from streams.outputs import SENT_TOGETHER, SENT_TOGETHER_BYTES, Batch
 from streams.records import Output
+from streams.terms import Committed
 
 
 class Flying:
@@ -22,7 +23,7 @@ class Flying:
         self.log = Log().start()
         self.reader.run(self.log)
         start = self.reader.state.position or 0
-        self.owned = OwnedLane(self.reader.lane, self.reader.state, mute_below=0, next=start)
+        self.owned = OwnedLane(self.reader.lane, self.reader.state, Committed(), next=start)
 
     def send(self) -> Batch:
         """Process what the log has; give the batch with its outputs waiting."""

@@ -93,10 +93,45 @@ class Namespace:
         self._producer.flush()
         self._sent = len(self.log.records)
 
-    def start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tongbu.cli", "run", "processor", "main"]
+    def start(self, name: str = "main", **environment: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tongbu.cli", "run", "processor", name]
+        wanted = {**self.environment, **environment}
         with self.told.open("ab") as log:
-            return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+            return subprocess.Popen(command, env=wanted, stdout=log, stderr=log)
+
+    @property
+    def _lane(self) -> TopicPartition:
+        return TopicPartition(f"{self.prefix}cdc.erp", 0)
+
+    def _member(self) -> Consumer:
+        return Consumer(
+            {"bootstrap.servers": self.bootstrap, "group.id": f"{self.prefix}tongbu-processor"}
+        )
+
+    def wait_committed(self, offset: int) -> int:
+        """Wait until so much of the lane is committed; give how much that is."""
+        asking, end = self._member(), time.monotonic() + 120
+        while (found := asking.committed([self._lane], timeout=20)[0].offset) < offset:
+            assert time.monotonic() < end, f"{found} of {offset} committed"
+            time.sleep(0.02)
+        asking.close()
+        return int(found)
+
+    def go_back(self, offset: int) -> None:
+        """Have less committed, as if the last commits of a group that nobody is in any more had not arrived."""
+        member, place = self._member(), self._lane
+        place.offset = offset
+        end = time.monotonic() + 30
+        while True:  # those that were killed are members until their session is over
+            try:
+                member.commit(offsets=[place], asynchronous=False)
+            except KafkaException:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+            else:
+                member.close()
+                return
 
     def read(self, topic: str) -> list[tuple[bytes, bytes | None]]:
         consumer = Consumer(
@@ -180,6 +215,48 @@ def test_kill_9_in_mid_load_loses_nothing_and_repeats_are_byte_identical(
         dict.fromkeys(value for _, value in namespace.read("canonical.transactions.v1"))
     )
     assert first_seen == [each.value for each in transactions]
+
+
+def test_a_lane_that_goes_to_another_worker_and_back_has_the_newest_record_of_each_id_last(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    """The state of the first was ahead of what it had committed, and stayed ahead of how far the other came."""
+    namespace.environment["TONGBU_CHECKPOINTS"] = str(tmp_path / "checkpoints")
+    (tmp_path / "other").mkdir()
+    key = Path(namespace.environment["TONGBU_DATA"]) / "dead-letter.key"
+    (tmp_path / "other" / key.name).write_bytes(key.read_bytes())
+    for number in range(9_000):
+        namespace.log.transaction(
+            ("u" if number >= 300 else "c", "head", head(number % 300, note=f"{number}"))
+        )
+    expected = namespace.reader.run(namespace.log)
+    transactions = [each for each in expected if each.topic == "canonical.transactions.v1"]
+    namespace.write()
+    end = len(namespace.log.records)
+
+    process = namespace.start()
+    namespace.wait(transactions[-1].value or b"")
+    namespace.wait_committed(end)
+    stop(process, signal.SIGKILL)
+    namespace.go_back(2_000)
+    process = namespace.start("other", TONGBU_DATA=str(tmp_path / "other"))
+    reached = namespace.wait_committed(2_001)
+    stop(process, signal.SIGKILL)
+    assert reached < end, "the other one has come too far for this to tell anything"
+    process = namespace.start()
+    namespace.log.transaction(("c", "head", head(300)))
+    (last,) = [
+        each
+        for each in namespace.reader.run(namespace.log)
+        if each.topic == "canonical.transactions.v1"
+    ]
+    namespace.write()
+    namespace.wait(last.value or b"")
+    assert stop(process, signal.SIGTERM) == 0
+
+    newest = {each.key: each.value for each in expected if each.topic == "canonical.order.v1"}
+    found = dict(namespace.read("canonical.order.v1"))
+    assert {id_: found[id_] for id_ in newest} == newest
 
 
 def test_an_error_that_ends_a_worker_is_told_in_its_log(namespace: Namespace) -> None:

@@ -21,6 +21,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.errors import CommitFailedError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.streams import Stream
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -30,6 +32,7 @@ from faust.types import TP
 
 from streams import transport
 from streams.reading import Fetched
+from streams.terms import Committed
 
 LANE = TP("cdc.erp", 0)
 
@@ -55,7 +58,8 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (driver.Consumer._filter_tps_with_pending_acks, ["self", "topics"], False),
         (driver.Consumer._new_offset, ["self", "tp"], False),
         (driver.Consumer.perform_seek, ["self"], True),
-        (driver.Consumer.seek_to_committed, ["self"], True),
+        (driver.Consumer._commit, ["self", "offsets"], True),
+        (driver.Consumer._should_commit, ["self", "tp", "offset"], False),
         (driver.Consumer.on_partitions_revoked, ["self", "revoked"], True),
         (driver.Consumer.on_partitions_assigned, ["self", "assigned", "generation_id"], True),
         (driver.Consumer.on_stop, ["self"], True),
@@ -67,6 +71,11 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (SubscriptionState.fetch_context, ["self"], False),
         (driver.AIOKafkaConsumerThread._ensure_consumer, ["self"], False),
         (driver.AIOKafkaConsumerThread.on_start, ["self"], True),
+        (driver.AIOKafkaConsumerThread._commit, ["self", "offsets"], True),
+        (driver.AIOKafkaConsumerThread.commit, ["self", "offsets"], True),
+        (driver.AIOKafkaConsumerThread.assignment, ["self"], False),
+        (AIOKafkaConsumer.commit, ["self", "offsets"], True),
+        (GroupCoordinator.fetch_committed_offsets, ["self", "partitions"], True),
         (driver.AIOKafkaConsumerThread.call_thread, ["self", "fun", "args", "kwargs"], True),
         (TableManager.on_start, ["self"], True),
         (TableManager._update_channels, ["self"], True),
@@ -99,6 +108,7 @@ def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     added = {
         "rest", "owner", "bootstrap", "reading", "_stop_reading",
         "heard", "silence", "opening", "_opening_since", "rejoin", "_listen", "_assigned", "_seek_all", "next_batch", "end",
+        "committed", "_claim", "_give_back", "_stamped",
     }  # fmt: skip
     methods = {name for name in vars(ours) if not name.startswith("__")} - added
     assert methods
@@ -110,6 +120,8 @@ def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     [
         (base.Consumer.force_commit, "self._filter_tps_with_pending_acks(topics)"),
         (base.Consumer._filter_committable_offsets, "self._new_offset(tp)"),
+        (base.Consumer._commit_offsets, "await self._commit(committable_offsets)"),
+        (driver.AIOKafkaConsumerThread.commit, "self.call_thread(self._commit, offsets)"),
         (base.Fetcher, "await consumer._drain_messages(self)"),
         (Stream._py_aiter, "chan_slow_get = channel.__anext__"),
         (base.Consumer.verify_all_partitions_active, "self.verify_event_path(now, tp)"),
@@ -195,10 +207,22 @@ class Owner:
     def __init__(self, positions: dict[TP, int]) -> None:
         self.positions = positions
         self.calls: list[Any] = []
+        self.terms: dict[TP, str] = {}
+        self.quiet: dict[TP, Committed] = {}
 
-    def open(self, tps: set[TP], committed: dict[TP, int]) -> dict[TP, int]:
+    def open(self, tps: set[TP], committed: dict[TP, Committed]) -> dict[TP, int]:
         self.calls.append(("open", tps, committed))
+        self.terms = dict.fromkeys(tps, "mine")
         return {tp: self.positions[tp] for tp in tps}
+
+    def term(self, tp: TP) -> str | None:
+        return self.terms.get(tp)
+
+    def begin(self) -> None:
+        self.calls.append("begin")
+
+    def silent(self) -> dict[TP, Committed]:
+        return self.quiet
 
     async def drain(self) -> None:
         self.calls.append("drain")
@@ -218,8 +242,19 @@ class Thread:
 
     rested = 0
 
+    def __init__(self, committed: dict[TP, Committed]) -> None:
+        self.found, self.commits = committed, []
+        self.is_ours = True
+
     async def rest(self) -> None:
         self.rested += 1
+
+    async def committed(self, tps: set[TP]) -> dict[TP, Committed]:
+        return {tp: each for tp, each in self.found.items() if tp in tps}
+
+    async def commit(self, offsets: dict[TP, Committed]) -> bool:
+        self.commits.append(offsets)
+        return self.is_ours
 
     async def call_thread(self, function: Any, *args: Any) -> Any:
         return await function(*args)
@@ -240,18 +275,15 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "Reading", Reads)
 
 
-def consumer(owner: Owner, assigned: set[TP], committed: dict[TP, int | None]) -> Any:
+def consumer(owner: Owner, assigned: set[TP], committed: dict[TP, Committed]) -> Any:
     class Consumer(transport.LaneConsumer):
         def __init__(self) -> None:
             self._seeking, self._assigned = asyncio.Lock(), object()
-            self._thread, self._committed_offset = Thread(), {}
+            self._thread, self._committed_offset = Thread(committed), {}
             self.app = SimpleNamespace(lane_topics={"cdc.erp", "cdc.oa"})
 
         def assignment(self) -> set[TP]:
             return assigned
-
-        async def seek_to_committed(self) -> dict[TP, int | None]:
-            return committed
 
     Consumer.owner, Consumer.bootstrap = owner, "127.0.0.1:1"
     return Consumer()
@@ -259,7 +291,7 @@ def consumer(owner: Owner, assigned: set[TP], committed: dict[TP, int | None]) -
 
 def test_reading_starts_at_the_states_position_not_at_the_committed_offset() -> None:
     async def seek() -> Any:
-        found = consumer(owner, {LANE, TP("other", 0)}, {LANE: 70})
+        found = consumer(owner, {LANE, TP("other", 0)}, {LANE: Committed(70, "theirs")})
         await found.perform_seek()
         return found
 
@@ -268,7 +300,7 @@ def test_reading_starts_at_the_states_position_not_at_the_committed_offset() -> 
 
     assert found.reading.starts == {LANE: 40}
     assert found._thread.rested == 1, "aiokafka fetches nothing"
-    assert owner.calls == ["release", ("open", {LANE}, {LANE: 70})]
+    assert owner.calls == ["release", ("open", {LANE}, {LANE: Committed(70, "theirs")}), "begin"]
 
 
 def test_a_member_says_for_how_long_its_lanes_are_being_opened(
@@ -278,7 +310,7 @@ def test_a_member_says_for_how_long_its_lanes_are_being_opened(
         del self, assigned, generation_id
 
     async def seen() -> list[bool]:
-        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        found = consumer(Owner({LANE: 1}), {LANE}, {})
         before = found.opening
         await found.on_partitions_assigned({LANE})
         await asyncio.sleep(0.001)
@@ -292,7 +324,7 @@ def test_a_member_says_for_how_long_its_lanes_are_being_opened(
 
 def test_a_seek_begins_a_new_reading_so_that_what_was_fetched_before_is_stale() -> None:
     async def seek_twice() -> list[Any]:
-        found, seen = consumer(Owner({LANE: 1}), {LANE}, {LANE: None}), []
+        found, seen = consumer(Owner({LANE: 1}), {LANE}, {}), []
         for _ in range(2):
             await found.perform_seek()
             seen.append(found.reading)
@@ -317,7 +349,7 @@ class Takes:
 
 def test_batches_are_handed_on_in_their_order() -> None:
     async def take() -> list[int]:
-        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        found = consumer(Owner({LANE: 1}), {LANE}, {})
         found.reading = Takes(fetched(1, 2), fetched(3, number=2))
         return [(await found.next_batch()).number for _ in range(2)]
 
@@ -326,7 +358,7 @@ def test_batches_are_handed_on_in_their_order() -> None:
 
 def test_a_batch_that_comes_when_its_assignment_is_over_is_not_handed_on() -> None:
     async def take() -> Fetched:
-        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        found = consumer(Owner({LANE: 1}), {LANE}, {})
         after = Takes(fetched(7))
 
         def rebalance() -> None:
@@ -341,7 +373,7 @@ def test_a_batch_that_comes_when_its_assignment_is_over_is_not_handed_on() -> No
 
 def test_whoever_waits_for_a_batch_while_nothing_is_assigned_gets_the_first_afterwards() -> None:
     async def take() -> Fetched:
-        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        found = consumer(Owner({LANE: 1}), {LANE}, {})
 
         def revoke() -> None:
             found.reading = None
@@ -363,7 +395,7 @@ def test_a_fetcher_that_is_stopped_in_a_rebalance_ends_and_does_not_crash(
     """Faust took that for a restart, for which its fetcher has no supervisor: the worker ended with 1."""
 
     async def scene() -> str | None:
-        found = consumer(Owner({LANE: 1}), {LANE}, {LANE: None})
+        found = consumer(Owner({LANE: 1}), {LANE}, {})
         fetcher = SimpleNamespace(should_stop=False, wait_for_stopped=asyncio.Event().wait)
         task = asyncio.create_task(found._drain_messages(fetcher))
         await asyncio.sleep(0.05)
@@ -425,7 +457,7 @@ class SlowOwner(Owner):
         super().__init__({LANE: 1})
         self.may_end = threading.Event()
 
-    def open(self, tps: set[TP], committed: dict[TP, int]) -> dict[TP, int]:
+    def open(self, tps: set[TP], committed: dict[TP, Committed]) -> dict[TP, int]:
         starts = super().open(tps, committed)
         assert self.may_end.wait(5)
         self.calls.append("opened")
@@ -440,7 +472,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def test_lanes_are_not_opened_again_while_a_cancelled_seek_still_opens_them() -> None:
     async def seek_cancel_seek() -> Any:
-        found = consumer(owner, {LANE}, {LANE: None})
+        found = consumer(owner, {LANE}, {})
         first = asyncio.create_task(found.perform_seek())
         await until(lambda: len(owner.calls) == 2)
         first.cancel()
@@ -452,15 +484,15 @@ def test_lanes_are_not_opened_again_while_a_cancelled_seek_still_opens_them() ->
         return found
 
     owner = SlowOwner()
-    opening = ("open", {LANE}, {LANE: 0})
+    opening = ("open", {LANE}, {})
     found = asyncio.run(seek_cancel_seek())
-    assert owner.calls == ["release", opening, "opened", "release", opening, "opened"]
+    assert owner.calls == ["release", opening, "opened", "begin"] * 2
     assert found.reading is not None
 
 
 def test_lanes_that_were_revoked_while_they_were_opened_are_closed_and_not_read() -> None:
     async def seek_and_revoke() -> Any:
-        found = consumer(owner, {LANE}, {LANE: None})
+        found = consumer(owner, {LANE}, {})
         seek = asyncio.create_task(found.perform_seek())
         await until(lambda: len(owner.calls) == 2)
         found._assigned = None
@@ -477,12 +509,12 @@ def test_lanes_that_were_revoked_while_they_were_opened_are_closed_and_not_read(
 @pytest.mark.parametrize("is_ending", [True, False])
 def test_lanes_that_do_not_open_are_no_fault_of_a_process_that_is_ending(is_ending: bool) -> None:
     class Away(Owner):
-        def open(self, tps: set[TP], committed: dict[TP, int]) -> dict[TP, int]:
+        def open(self, tps: set[TP], committed: dict[TP, Committed]) -> dict[TP, int]:
             if is_ending:
                 found._assigned = None
             raise TimeoutError("Kafka is away")
 
-    found = consumer(Away({LANE: 1}), {LANE}, {LANE: None})
+    found = consumer(Away({LANE: 1}), {LANE}, {})
 
     async def seek() -> None:
         await found.perform_seek()
@@ -502,7 +534,7 @@ def test_nothing_is_opened_between_a_revocation_and_the_next_assignment(
         pass
 
     async def rebalance() -> list[Any]:
-        found = consumer(owner, {LANE}, {LANE: None})
+        found = consumer(owner, {LANE}, {})
         found.app.flow_control = SimpleNamespace(suspend=lambda: None, clear=lambda: None)
         found.stop_flow = lambda: None
         found.commit = lambda: stock(found)
@@ -518,7 +550,7 @@ def test_nothing_is_opened_between_a_revocation_and_the_next_assignment(
 
     owner = Owner({LANE: 1})
     assert asyncio.run(rebalance()) == ["drain", "release"]
-    assert owner.calls[2:] == ["release", ("open", {LANE}, {LANE: 0})]
+    assert owner.calls[2:] == ["release", ("open", {LANE}, {}), "begin"]
 
 
 def test_only_a_position_on_disk_is_committed() -> None:
@@ -527,6 +559,86 @@ def test_only_a_position_on_disk_is_committed() -> None:
         return list(found._filter_tps_with_pending_acks()), found._new_offset(LANE)
 
     assert asyncio.run(ask()) == ([LANE], 12)
+
+
+def test_a_term_is_committed_before_anything_is_read_in_it() -> None:
+    """From its own state where that is ahead, else from what is committed: below it all is published."""
+
+    async def seek() -> Any:
+        found = consumer(owner, {LANE, behind, new}, committed)
+        await found.perform_seek()
+        return found
+
+    behind, new = TP("cdc.oa", 0), TP("cdc.erp", 1)
+    committed = {LANE: Committed(30, "theirs"), behind: Committed(70, "theirs")}
+    owner = Owner({LANE: 40, behind: 50, new: 0})
+    found = asyncio.run(seek())
+
+    starts = {LANE: (40, "mine"), behind: (70, "mine"), new: (0, "mine")}
+    assert found._thread.commits == [starts]
+    assert found._committed_offset == {LANE: 40, behind: 70, new: 0}
+
+
+@pytest.mark.parametrize("is_revoked", [False, True])
+def test_lanes_whose_term_the_group_does_not_take_are_another_workers(is_revoked: bool) -> None:
+    async def seek() -> Any:
+        found = consumer(owner, {LANE}, {})
+        if is_revoked:  # meanwhile
+
+            async def commit(_: Any) -> bool:
+                found._assigned = None
+                return True
+
+            found._thread.commit = commit
+        found._thread.is_ours = False
+        await found.perform_seek()
+        return found
+
+    owner = Owner({LANE: 40})
+    assert asyncio.run(seek()).reading is None
+    assert owner.calls == ["release", ("open", {LANE}, {}), "release"]
+
+
+def test_a_commit_that_was_asked_for_before_a_lane_was_opened_anew_is_not_made_after_it() -> None:
+    async def commit() -> list[Any]:
+        found = consumer(owner, {LANE, other}, {})
+        found._committed_offset = {LANE: 40, other: 40}
+        await found._commit({LANE: 41, other: 40})
+        owner.terms.clear()  # released
+        await found._commit({LANE: 42})
+        commits: list[Any] = found._thread.commits
+        return commits
+
+    owner, other = Owner({}), TP("cdc.oa", 0)
+    owner.terms = {LANE: "mine", other: "mine"}
+    assert asyncio.run(commit()) == [{LANE: (41, "mine")}, {}]
+
+
+def test_a_lane_of_which_nothing_was_published_is_given_back_in_the_term_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker that had it may be back before another has read as far as it: its state is of use still."""
+
+    async def stock(self: Any, *_: Any) -> None:
+        pass
+
+    async def revoke_and_stop() -> list[Any]:
+        found = consumer(owner, {LANE}, {})
+        found.app.flow_control = SimpleNamespace(suspend=lambda: None, clear=lambda: None)
+        found.stop_flow = lambda: None
+        found.commit = lambda: stock(found)
+        owner.end = lambda: None
+        monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", stock)
+        monkeypatch.setattr(driver.Consumer, "on_stop", stock)
+        await found.on_partitions_revoked({LANE})
+        owner.quiet = {LANE: Committed(70, "theirs")}
+        await found.on_partitions_revoked({LANE})
+        await found.on_stop()
+        commits: list[Any] = found._thread.commits
+        return commits
+
+    owner: Any = Owner({})
+    assert asyncio.run(revoke_and_stop()) == [{LANE: (70, "theirs")}] * 2
 
 
 def test_a_revoked_partition_is_drained_then_committed_then_closed(
@@ -579,6 +691,64 @@ def test_a_member_that_fetches_nothing_is_never_idle_so_it_does_not_leave_the_gr
         return subscription
 
     assert asyncio.run(start()).fetcher_idle_time == 0
+
+
+class Member:
+    """Stands for aiokafka's consumer and its coordinator."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.commits = error, []
+        self._coordinator = self
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition(*LANE)}
+
+    async def commit(self, offsets: Any) -> None:
+        self.commits.append(offsets)
+        if self.error is not None:
+            raise self.error
+
+    async def fetch_committed_offsets(self, partitions: list[TopicPartition]) -> Any:
+        assert TopicPartition(*LANE) in partitions
+        return {TopicPartition(*LANE): OffsetAndMetadata(12, "theirs")}
+
+
+def group_thread(member: Member) -> Any:
+    thread = transport._GroupThread.__new__(transport._GroupThread)
+    thread._ensure_consumer = lambda: member
+    thread.crashes = []
+
+    async def crash(error: Exception) -> None:
+        thread.crashes.append(error)
+
+    thread.crash = crash
+    return thread
+
+
+def test_an_offset_is_committed_with_its_term_and_found_again_with_it() -> None:
+    async def commit() -> tuple[Any, ...]:
+        thread, other = group_thread(member), TP("cdc.oa", 0)
+        both = {LANE: Committed(12, "mine"), other: Committed(7, "mine")}
+        took = await thread._commit(both), await thread._commit({other: Committed(7, "mine")})
+        return took, await thread.committed({LANE, other})
+
+    member = Member()
+    took, found = asyncio.run(commit())
+    assert took == (True, False), "the other one is not ours"
+    assert member.commits == [{TopicPartition(*LANE): OffsetAndMetadata(12, "mine")}]
+    assert found == {LANE: Committed(12, "theirs")}
+
+
+@pytest.mark.parametrize(
+    ("error", "crashes"), [(CommitFailedError("rebalanced"), 0), (KafkaError("no room"), 1)]
+)
+def test_a_commit_fails_by_a_rebalance_without_harm_and_by_all_else_loudly(
+    error: Exception, crashes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = group_thread(Member(error))
+    thread.log = SimpleNamespace(exception=lambda _: None)
+    assert asyncio.run(thread._commit({LANE: Committed(12, "mine")})) is False
+    assert len(thread.crashes) == crashes
 
 
 def test_only_a_heartbeat_that_the_group_answers_ends_its_silence() -> None:
