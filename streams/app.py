@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -24,6 +25,10 @@ from streams.settings import Settings
 from streams.transport import SETTINGS, install
 
 log = structlog.get_logger("processor")
+
+#: Allocations before a young collection, and young collections before an older one: a transaction's objects are gone
+#: before the next, and what stays is rows that hold no cycles.
+_GARBAGE = (20_000, 20, 20)
 
 _LOG_LINE = "%(asctime)s [%(levelname)-9s] %(message)s"
 
@@ -98,6 +103,9 @@ def run(name: str = "main") -> None:
     settings.tongbu_data.mkdir(parents=True, exist_ok=True)
     _wait_for_lanes(settings)
     app = build(settings, name)
+    gc.collect()
+    gc.freeze()  # libraries and declarations stay, and would be gone through again and again
+    gc.set_threshold(*_GARBAGE)
     worker = _Worker(app, override_logging=False, quiet=True, workdir=str(settings.tongbu_data))
     worker.patience = settings.tongbu_session_seconds
     worker.spinner = None  # a log is no terminal

@@ -59,6 +59,8 @@ class OwnedLane:
     checkpointed: int | None = None
     #: Batches that are written and not in their place yet; they are the oldest of `batches`.
     _written: list[Batch] = field(default_factory=list)
+    #: When their write to disk began.
+    _written_at: float = 0.0
     _clocks: dict[str, Histogram] = field(default_factory=dict)
 
     @property
@@ -181,9 +183,7 @@ class OwnedLane:
             self._written.append(batch)
             writes.append(batch.writes)
         if writes:
-            now = time.monotonic()
-            for batch in self._written:
-                batch.written_at = now
+            self._written_at = time.monotonic()
             self.state.write(*writes)
         return failed
 
@@ -195,8 +195,8 @@ class OwnedLane:
         self.landed += 1
         self.records -= batch.records
         self.took("processed", batch.ended - batch.began)
-        self.took("delivered", batch.written_at - batch.ended)
-        self.took("written", now - batch.written_at)
+        self.took("delivered", self._written_at - batch.ended)
+        self.took("written", now - self._written_at)
 
     def took(self, stage: str, seconds: float) -> None:
         """Count what a batch took in a stage."""

@@ -35,8 +35,6 @@ class Batch:
         #: Wall clock, in microseconds since the epoch.
         self.received = time.time_ns() // 1000
         self.ended = 0.0
-        #: When its write to disk began.
-        self.written_at = 0.0
         self.next_at = 0.0
         self.failed: str | None = None
 
