@@ -17,6 +17,15 @@ from streams.state import Standing, State, standing
 _DIGITS = 20
 
 
+def put_away(folder: Path) -> None:
+    """Remove a state that is not open, all of it at once: half of one can't be opened."""
+    gone = folder.with_name(f"{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if folder.exists():
+        folder.rename(gone)
+        shutil.rmtree(gone)
+
+
 class Checkpoints:
     """The checkpoints of one lane in a folder that several workers may share; the last `keep` are kept."""
 
@@ -57,7 +66,7 @@ class Checkpoints:
         fresh = folder.with_name(f"{folder.name}.restored")
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.copytree(self._place(position), fresh)
-        shutil.rmtree(folder, ignore_errors=True)
+        put_away(folder)
         fresh.rename(folder)
 
     def _place(self, position: int) -> Path:

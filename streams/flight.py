@@ -43,6 +43,8 @@ class OwnedLane:
     committed: Committed
     next: int
     term: str = field(default_factory=new_term)
+    #: The term is committed: from here on outputs may be sent, and positions committed.
+    has_begun: bool = False
     stopped: str | None = None
     batches: deque[Batch] = field(default_factory=deque)
     outputs: int = 0
@@ -78,9 +80,19 @@ class OwnedLane:
         return self.inbox_records >= MAX_INBOX
 
     @property
+    def claim(self) -> Committed:
+        """Give what to commit before the term begins: all below it is delivered."""
+        return Committed(max(self.committed.offset, self.state.position or 0), self.term)
+
+    def begin(self) -> None:
+        """Begin the term, which is committed."""
+        self.state.begin(self.term)
+        self.has_begun = True
+
+    @property
     def silent(self) -> bool:
-        """Tell whether it has sent nothing since it was opened: all that it has begun was delivered before."""
-        return self.next < self.committed.offset
+        """Tell whether nothing was sent in this term: all that it has worked on was delivered before."""
+        return self.has_begun and self.next < self.committed.offset
 
     @property
     def under_way(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.declarations import Source
-from streams.checkpoints import Checkpoints
+from streams.checkpoints import Checkpoints, put_away
 from streams.flight import OwnedLane
 from streams.lane import Lane
 from streams.seal import Seal
@@ -104,12 +103,16 @@ class Opener:
         return place[0].removeprefix(self._settings.tongbu_namespace)
 
     def _state(self, topic: str, topic_id: str | None, committed: Committed, first: int) -> State:
-        """Open the state of a lane: the one on this disk, or a checkpoint that is further. `first` is where its log begins."""
+        """
+        Open the state of a lane: the one on this disk, or a checkpoint that is further.
+
+        The former gives way where another worker has gone on from before it. `first` is where the lane's log begins.
+        """
         folder = self._settings.state_folder / topic
         state = State(folder)
         own = state.position or 0
         is_passed_by = not continues(own, state.term, committed)
-        found = self._checkpoint(topic, topic_id, committed, -1 if is_passed_by else own)
+        found = self._checkpoint(topic, topic_id, committed, first - 1 if is_passed_by else own)
         if is_passed_by:
             log.warning(
                 "another worker has gone on from before this state, which gives way",
@@ -128,7 +131,7 @@ class Opener:
             return state
         state.close()
         if found is None:
-            shutil.rmtree(folder)
+            put_away(folder)
         else:
             self.checkpoints((topic, 0)).restore(found, folder)
         log.info("state restored from a checkpoint, or made anew", topic=topic, position=found)

@@ -89,18 +89,18 @@ class Processor:
         self._leaving = False
         return {place: owned.next for place, owned in opened.items()}
 
-    def begin(self) -> None:
-        """Begin the terms of the lanes that are open: Kafka has them committed."""
-        for owned in self.lanes.values():
-            owned.state.begin(owned.term)
+    def claims(self) -> dict[Place, Committed]:
+        """Give what to commit before lanes begin their terms; those that can't go on from their states claim nothing."""
+        return {place: owned.claim for place, owned in self.lanes.items() if not owned.stopped}
 
-    def term(self, place: Place) -> str | None:
-        """Give the term of a lane, None where it is not open."""
-        owned = self.lanes.get(place)
-        return owned.term if owned else None
+    def begin(self) -> None:
+        """Begin the terms of lanes: their claims are committed."""
+        for owned in self.lanes.values():
+            if not owned.stopped:
+                owned.begin()
 
     def silent(self) -> dict[Place, Committed]:
-        """Give the lanes for which nothing was sent in their present term, with what was committed before it."""
+        """Give the lanes for which nothing was sent in their terms, with what was committed before."""
         return {place: owned.committed for place, owned in self.lanes.items() if owned.silent}
 
     async def drain(self) -> None:
@@ -126,9 +126,14 @@ class Processor:
         return {place for place, owned in self.lanes.items() if owned.inbox_full}
 
     def position(self, place: Place) -> int | None:
-        """Give a lane's position on disk."""
+        """Give a lane's position on disk; None where its term has not begun."""
         owned = self.lanes.get(place)
-        return owned.state.position if owned else None
+        return owned.state.position if owned and owned.has_begun else None
+
+    def term(self, place: Place) -> str | None:
+        """Give a lane's term; None where it has not begun."""
+        owned = self.lanes.get(place)
+        return owned.term if owned and owned.has_begun else None
 
     # -- the way of a batch
 

@@ -28,5 +28,5 @@ def new_term() -> str:
 
 
 def continues(position: int, term: str | None, committed: Committed) -> bool:
-    """Tell whether nothing that another worker has published is older than what a state at `position` has seen."""
+    """Tell whether a state can be continued at its position: nothing that was published after it is older. An offset without a term is taken as it is."""
     return not committed.term or committed.term == term or position <= committed.offset

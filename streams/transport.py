@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import faust
-from aiokafka.errors import CommitFailedError
+from aiokafka.errors import CommitFailedError, IllegalGenerationError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -36,14 +36,14 @@ class Owner(Protocol):
     def open(self, tps: set[TP], committed: dict[TP, Committed]) -> dict[TP, int]:
         """Take partitions over (in a worker thread); give the offset to start each at."""
 
-    def term(self, tp: TP) -> str | None:
-        """Give the term in which a partition was taken over; None where it is not open."""
+    def claims(self) -> dict[TP, Committed]:
+        """Give what to commit before the terms begin in which partitions were taken over."""
 
     def begin(self) -> None:
-        """The terms of all partitions are committed: what is read from here on may be published."""
+        """The claims are committed: what is read from here on may be published."""
 
     def silent(self) -> dict[TP, Committed]:
-        """Give the partitions of which nothing was published in this term, with what was committed before it."""
+        """Give the partitions of which nothing was published in their terms, with what was committed before."""
 
     async def drain(self) -> None:
         """Finish what is in hand, so that its position can be committed; take nothing new."""
@@ -52,7 +52,10 @@ class Owner(Protocol):
         """Close all partitions, after `drain`."""
 
     def position(self, tp: TP) -> int | None:
-        """Give the next offset to read of a partition, as its state has it on disk."""
+        """Give the next offset to read of a partition, as its state has it on disk; None before its term begins."""
+
+    def term(self, tp: TP) -> str | None:
+        """Give the term of a partition; None before it begins."""
 
     def end(self) -> None:
         """The process is to end: wait for no broker any more."""
@@ -78,6 +81,7 @@ class _GroupThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._fetching = self._ensure_consumer()._subscription.fetch_context()
         self._fetching.__enter__()
         self._listen()
+        self._fence()
 
     def _listen(self) -> None:
         """Note when the group last said that this worker is a member."""
@@ -93,6 +97,23 @@ class _GroupThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
         coordinator._do_heartbeat = heartbeat
 
+    def _fence(self) -> None:
+        """
+        Commit nothing but in the assignment that it was asked for in.
+
+        aiokafka tries again after a rebalance, in the name of the new generation; and in that of none where the group has
+        forgotten this member, which Kafka takes from anybody while the group is empty.
+        """
+        coordinator = self._ensure_consumer()._coordinator
+        commit = coordinator._do_commit_offsets
+
+        async def commit_in(assignment: Any, offsets: Any) -> None:
+            if not assignment.active or coordinator.generation != self.app.consumer_generation_id:
+                raise IllegalGenerationError
+            await commit(assignment, offsets)
+
+        coordinator._do_commit_offsets = commit_in
+
     async def rejoin(self) -> None:
         """Ask the group for partitions anew."""
         self._ensure_consumer()._coordinator.request_rejoin()
@@ -101,7 +122,7 @@ class _GroupThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Give what the group has committed of partitions, those left out of which it has nothing."""
         coordinator = self._ensure_consumer()._coordinator
         found = await coordinator.fetch_committed_offsets([TopicPartition(*tp) for tp in tps])
-        return {TP(*tp): Committed(*each) for tp, each in found.items()}
+        return {TP(*tp): Committed(each.offset, each.metadata or "") for tp, each in found.items()}
 
     async def _commit(self, offsets: Mapping[TP, Committed]) -> bool:
         """Commit offsets as stock Faust does, with their terms; give whether the partitions are still ours."""
@@ -229,7 +250,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
                 if self._assigned is not assigned:  # the process ends: nobody waits for them
                     return
                 raise
-            if self._assigned is not assigned or not await self._claim(committed, tps):
+            if self._assigned is not assigned or not await self._claim():
                 await self.owner.release()  # another worker may have them
                 return
             self.owner.begin()
@@ -237,31 +258,31 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
             self.reading = Reading(self.bootstrap, starts, self.owner.full)
             self._opening_since = None
 
-    async def _claim(self, committed: dict[TP, Committed], tps: set[TP]) -> bool:
+    async def _claim(self) -> bool:
         """Commit where the terms of partitions begin, before any output of theirs; give whether they are still ours."""
-        assigned = self._assigned
-        starts = {
-            tp: max(committed.get(tp, Committed()).offset, self.owner.position(tp) or 0)
-            for tp in tps
-        }
-        self._committed_offset.update(starts)
-        return await self._thread.commit(self._stamped(starts)) and self._assigned is assigned
+        assigned, claims = self._assigned, self.owner.claims()
+        self._committed_offset.update({tp: claim.offset for tp, claim in claims.items()})
+        if claims and not await self._thread.commit(claims):
+            return False
+        return self._assigned is assigned
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit offsets in the present terms, except those that were asked for in an earlier one."""
-        fresh = {tp: offset for tp, offset in offsets.items() if self._should_commit(tp, offset)}
-        committed: bool = await self._thread.commit(self._stamped(fresh))
+        """Commit offsets in the terms of those partitions that are open still, and have no more committed."""
+        terms = {tp: self.owner.term(tp) for tp in offsets if self._should_commit(tp, offsets[tp])}
+        stamped = {
+            tp: Committed(offsets[tp], term) for tp, term in terms.items() if term is not None
+        }
+        committed: bool = await self._thread.commit(stamped)
         return committed
 
-    async def _give_back(self) -> None:
-        """Commit for partitions of which nothing was published what was committed before: the state that was ahead still is."""
+    async def _commit_last(self) -> None:
+        """Commit how far partitions have come that are drained. One of which nothing was published is given back in the term before: the state that was ahead is of use still."""
+        await (
+            self.maybe_wait_for_commit_to_finish()
+        )  # stock Faust takes one that is under way for this
+        await self.commit()
         if silent := self.owner.silent():
             await self._thread.commit(silent)
-
-    def _stamped(self, offsets: Mapping[TP, int]) -> dict[TP, Committed]:
-        """Give offsets with the terms of those partitions that are open."""
-        terms = {tp: self.owner.term(tp) for tp in offsets}
-        return {tp: Committed(offsets[tp], term) for tp, term in terms.items() if term is not None}
 
     async def _stop_reading(self) -> None:
         reading, self.reading = self.reading, None
@@ -282,8 +303,7 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
         self.app.flow_control.clear()
         await self._stop_reading()
         await self.owner.drain()
-        await self.commit()
-        await self._give_back()
+        await self._commit_last()
         await self.owner.release()
         await super().on_partitions_revoked(revoked)
 
@@ -293,8 +313,8 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
         self.owner.end()
         await self._stop_reading()
         await self.owner.drain()
+        await self._commit_last()
         await super().on_stop()
-        await self._give_back()
         await self.owner.release()
 
 

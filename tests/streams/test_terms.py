@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from lanes import Log, Reader, head
-from offline import PLACE, messages
+from offline import OTHER, PLACE, World, messages
 
 from streams import opening
 from streams.flight import OwnedLane
@@ -132,10 +132,9 @@ class Hub:
     def run(self, term: Term) -> None:
         owned = self.openers[term.worker].open(PLACE, self.group.committed)
         self.starts.append(owned.next)
-        start = max(owned.committed.offset, owned.state.position or 0)
-        self.group.committed = Committed(start, owned.term)
+        self.group.committed = owned.claim
         if term.has_begun:
-            owned.state.begin(owned.term)
+            owned.begin()
             for each in term.batches:
                 self._batch(owned, each, self.openers[term.worker])
             if term.is_left:
@@ -208,19 +207,54 @@ def test_a_state_that_is_ahead_is_of_use_still_where_the_other_worker_had_publis
     assert _last(hub.group.published) == _last(hub.clean)
 
 
-@pytest.mark.parametrize("first", [0, 5])
-def test_a_state_that_gives_way_without_a_checkpoint_is_made_anew_where_the_log_has_all(
-    first: int, hub: Hub, monkeypatch: pytest.MonkeyPatch
+def test_a_term_begins_where_its_state_is_or_where_more_is_committed(hub: Hub) -> None:
+    hub.run(Term("w1", True, [Batched(30, True, False, False)], False))
+    for name, start in (("w1", 30), ("w2", 30)):
+        owned = hub.openers[name].open(PLACE, hub.group.committed)
+        assert owned.claim == (start, owned.term)
+        assert not owned.silent, "it has not begun"
+        hub.group.committed = owned.claim
+        owned.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "kept", "expected"),
+    [(0, None, None), (0, 3, 3), (3, 3, 3), (5, None, 40), (5, 3, 40)],
+)
+def test_a_state_that_gives_way_does_so_to_what_the_log_can_be_read_on_from(
+    first: int,
+    kept: int | None,
+    expected: int | None,
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[str] = []
     monkeypatch.setattr(opening.log, "warning", lambda event, **_: told.append(event))
-    monkeypatch.setattr(Opener, "first_offset", lambda *_: first)
-    state = State(hub.openers["w1"]._settings.state_folder / "cdc.erp")
+    opener = hub.openers["w1"]
+    state = State(opener._settings.state_folder / "cdc.erp")
+    if kept is not None:
+        state.commit(kept)
+        opener.checkpoints(PLACE).make(state, kept)
     state.begin("mine")
     state.commit(40)
     state.close()
 
-    found = hub.openers["w1"]._state("cdc.erp", "t1", Committed(30, "theirs"), first)
+    found = opener._state("cdc.erp", "t1", Committed(30, "theirs"), first)
 
-    assert found.position == (None if first == 0 else 40)
-    assert ("tongbu republish" in told[-1]) == (first > 0)
+    assert found.position == expected
+    assert ("tongbu republish" in told[-1]) == (expected == 40)
+
+
+def test_a_lane_that_cant_go_on_from_its_state_claims_and_commits_nothing(tmp_path: Path) -> None:
+    """Its position is one of another log: below it the records of the present one would be muted."""
+    owner = World(tmp_path).processor
+    owner.open({PLACE, OTHER}, {})
+    owner.lanes[PLACE].stop("its state is of another topic")
+
+    assert owner.claims().keys() == {OTHER}
+    owner.begin()
+
+    assert (owner.position(PLACE), owner.term(PLACE)) == (None, None)
+    assert owner.term(OTHER) == owner.lanes[OTHER].term
+    for owned in owner.lanes.values():
+        owned.close()

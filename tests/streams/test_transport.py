@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
-from aiokafka.errors import CommitFailedError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalGenerationError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.streams import Stream
 from faust.tables.manager import TableManager
@@ -59,6 +59,7 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (driver.Consumer._new_offset, ["self", "tp"], False),
         (driver.Consumer.perform_seek, ["self"], True),
         (driver.Consumer._commit, ["self", "offsets"], True),
+        (driver.Consumer.maybe_wait_for_commit_to_finish, ["self"], True),
         (driver.Consumer._should_commit, ["self", "tp", "offset"], False),
         (driver.Consumer.on_partitions_revoked, ["self", "revoked"], True),
         (driver.Consumer.on_partitions_assigned, ["self", "assigned", "generation_id"], True),
@@ -76,6 +77,7 @@ def test_the_packages_are_those_that_the_hooks_were_read_in(package: str, pinned
         (driver.AIOKafkaConsumerThread.assignment, ["self"], False),
         (AIOKafkaConsumer.commit, ["self", "offsets"], True),
         (GroupCoordinator.fetch_committed_offsets, ["self", "partitions"], True),
+        (GroupCoordinator._do_commit_offsets, ["self", "assignment", "offsets"], True),
         (driver.AIOKafkaConsumerThread.call_thread, ["self", "fun", "args", "kwargs"], True),
         (TableManager.on_start, ["self"], True),
         (TableManager._update_channels, ["self"], True),
@@ -108,7 +110,7 @@ def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     added = {
         "rest", "owner", "bootstrap", "reading", "_stop_reading",
         "heard", "silence", "opening", "_opening_since", "rejoin", "_listen", "_assigned", "_seek_all", "next_batch", "end",
-        "committed", "_claim", "_give_back", "_stamped",
+        "committed", "_claim", "_commit_last", "_fence",
     }  # fmt: skip
     methods = {name for name in vars(ours) if not name.startswith("__")} - added
     assert methods
@@ -122,6 +124,9 @@ def test_every_override_overrides_something(ours: type, theirs: type) -> None:
         (base.Consumer._filter_committable_offsets, "self._new_offset(tp)"),
         (base.Consumer._commit_offsets, "await self._commit(committable_offsets)"),
         (driver.AIOKafkaConsumerThread.commit, "self.call_thread(self._commit, offsets)"),
+        (GroupCoordinator.commit_offsets, "self._do_commit_offsets(assignment, offsets)"),
+        (GroupCoordinator.commit_offsets, "Errors.IllegalGenerationError,"),
+        (driver.ConsumerRebalanceListener, "app.consumer_generation_id = generation"),
         (base.Fetcher, "await consumer._drain_messages(self)"),
         (Stream._py_aiter, "chan_slow_get = channel.__anext__"),
         (base.Consumer.verify_all_partitions_active, "self.verify_event_path(now, tp)"),
@@ -209,6 +214,7 @@ class Owner:
         self.calls: list[Any] = []
         self.terms: dict[TP, str] = {}
         self.quiet: dict[TP, Committed] = {}
+        self.refused: set[TP] = set()
 
     def open(self, tps: set[TP], committed: dict[TP, Committed]) -> dict[TP, int]:
         self.calls.append(("open", tps, committed))
@@ -218,17 +224,25 @@ class Owner:
     def term(self, tp: TP) -> str | None:
         return self.terms.get(tp)
 
+    def claims(self) -> dict[TP, Committed]:
+        return {
+            tp: Committed(self.positions[tp], term)
+            for tp, term in self.terms.items()
+            if tp not in self.refused
+        }
+
     def begin(self) -> None:
         self.calls.append("begin")
 
     def silent(self) -> dict[TP, Committed]:
-        return self.quiet
+        return self.quiet if self.terms else {}
 
     async def drain(self) -> None:
         self.calls.append("drain")
 
     async def release(self) -> None:
         self.calls.append("release")
+        self.terms = {}
 
     def position(self, tp: TP) -> int | None:
         return self.positions.get(tp)
@@ -280,6 +294,7 @@ def consumer(owner: Owner, assigned: set[TP], committed: dict[TP, Committed]) ->
         def __init__(self) -> None:
             self._seeking, self._assigned = asyncio.Lock(), object()
             self._thread, self._committed_offset = Thread(committed), {}
+            self._commit_fut = None
             self.app = SimpleNamespace(lane_topics={"cdc.erp", "cdc.oa"})
 
         def assignment(self) -> set[TP]:
@@ -561,22 +576,32 @@ def test_only_a_position_on_disk_is_committed() -> None:
     assert asyncio.run(ask()) == ([LANE], 12)
 
 
-def test_a_term_is_committed_before_anything_is_read_in_it() -> None:
-    """From its own state where that is ahead, else from what is committed: below it all is published."""
-
+def test_what_lanes_claim_is_committed_before_anything_is_read() -> None:
     async def seek() -> Any:
-        found = consumer(owner, {LANE, behind, new}, committed)
+        found = consumer(owner, {LANE, refused}, {})
         await found.perform_seek()
         return found
 
-    behind, new = TP("cdc.oa", 0), TP("cdc.erp", 1)
-    committed = {LANE: Committed(30, "theirs"), behind: Committed(70, "theirs")}
-    owner = Owner({LANE: 40, behind: 50, new: 0})
+    refused = TP("cdc.oa", 0)
+    owner = Owner({LANE: 40, refused: 7})
+    owner.refused = {refused}
     found = asyncio.run(seek())
 
-    starts = {LANE: (40, "mine"), behind: (70, "mine"), new: (0, "mine")}
-    assert found._thread.commits == [starts]
-    assert found._committed_offset == {LANE: 40, behind: 70, new: 0}
+    assert found._thread.commits == [{LANE: (40, "mine")}]
+    assert found._committed_offset == {LANE: 40}
+    assert owner.calls[-1] == "begin"
+
+
+def test_lanes_that_all_claim_nothing_are_open_to_be_seen() -> None:
+    async def seek() -> Any:
+        found = consumer(owner, {LANE}, {})
+        await found.perform_seek()
+        return found
+
+    owner = Owner({LANE: 40})
+    owner.refused = {LANE}
+    assert asyncio.run(seek()).reading is not None
+    assert owner.calls[-1] == "begin"
 
 
 @pytest.mark.parametrize("is_revoked", [False, True])
@@ -604,7 +629,7 @@ def test_a_commit_that_was_asked_for_before_a_lane_was_opened_anew_is_not_made_a
         found = consumer(owner, {LANE, other}, {})
         found._committed_offset = {LANE: 40, other: 40}
         await found._commit({LANE: 41, other: 40})
-        owner.terms.clear()  # released
+        await owner.release()
         await found._commit({LANE: 42})
         commits: list[Any] = found._thread.commits
         return commits
@@ -630,9 +655,10 @@ def test_a_lane_of_which_nothing_was_published_is_given_back_in_the_term_before(
         owner.end = lambda: None
         monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", stock)
         monkeypatch.setattr(driver.Consumer, "on_stop", stock)
-        await found.on_partitions_revoked({LANE})
-        owner.quiet = {LANE: Committed(70, "theirs")}
-        await found.on_partitions_revoked({LANE})
+        for quiet in ({}, {LANE: Committed(70, "theirs")}):
+            owner.terms, owner.quiet = {LANE: "mine"}, quiet
+            await found.on_partitions_revoked({LANE})
+        owner.terms = {LANE: "mine"}
         await found.on_stop()
         commits: list[Any] = found._thread.commits
         return commits
@@ -677,7 +703,7 @@ def test_a_member_that_fetches_nothing_is_never_idle_so_it_does_not_leave_the_gr
         thread = transport._GroupThread.__new__(transport._GroupThread)
         subscription = SubscriptionState()
         thread.consumer = SimpleNamespace()
-        coordinator = SimpleNamespace(_do_heartbeat=None)
+        coordinator = SimpleNamespace(_do_heartbeat=None, _do_commit_offsets=None)
         client = SimpleNamespace(_subscription=subscription, _coordinator=coordinator)
         thread._ensure_consumer = lambda: client
         with pytest.MonkeyPatch.context() as patch:
@@ -749,6 +775,56 @@ def test_a_commit_fails_by_a_rebalance_without_harm_and_by_all_else_loudly(
     thread.log = SimpleNamespace(exception=lambda _: None)
     assert asyncio.run(thread._commit({LANE: Committed(12, "mine")})) is False
     assert len(thread.crashes) == crashes
+
+
+@pytest.mark.parametrize(
+    ("is_active", "generation", "commits"),
+    [(True, 7, 1), (False, 7, 0), (True, 8, 0), (True, -1, 0)],
+)
+def test_an_offset_is_committed_in_the_assignment_that_it_was_asked_for_in_or_not_at_all(
+    is_active: bool, generation: int, commits: int
+) -> None:
+    """aiokafka tried again in the next generation; or in none, which an empty group takes from anybody."""
+
+    async def commit() -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(assignment: Any, offsets: Any) -> None:
+            sent.append(offsets)
+
+        coordinator = SimpleNamespace(_do_commit_offsets=send, generation=generation)
+        thread = group_thread(SimpleNamespace(_coordinator=coordinator))  # type: ignore[arg-type]
+        thread.app = SimpleNamespace(consumer_generation_id=7)
+        thread._fence()
+        try:
+            await coordinator._do_commit_offsets(SimpleNamespace(active=is_active), {LANE: 1})
+        except IllegalGenerationError:
+            assert not commits
+        return sent
+
+    assert len(asyncio.run(commit())) == commits
+
+
+def test_a_last_commit_is_not_taken_for_one_that_is_under_way() -> None:
+    """Stock Faust waits for that and leaves it there, so what was drained meanwhile was not committed."""
+
+    async def stop() -> list[str]:
+        found, done = consumer(Owner({}), {LANE}, {}), []
+        found._commit_fut = asyncio.get_running_loop().create_future()
+
+        async def commit() -> None:
+            assert found._commit_fut.done()
+            done.append("commit")
+
+        found.commit = commit
+        stopping = asyncio.create_task(found._commit_last())
+        await asyncio.sleep(0.01)
+        done.append("under way")
+        found._commit_fut.set_result(None)
+        await stopping
+        return done
+
+    assert asyncio.run(stop()) == ["under way", "commit"]
 
 
 def test_only_a_heartbeat_that_the_group_answers_ends_its_silence() -> None:
