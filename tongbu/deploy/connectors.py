@@ -34,14 +34,14 @@ def plan(deployment: Deployment) -> Iterator[Change]:
     with client(deployment) as connect:
         for source in deployment.sources:
             wanted = settings(deployment, source)
-            answer = connect.get(f"/connectors/{source}/config")
+            answer = ask(connect, f"/connectors/{source}/config")
             if answer.status_code == _NOT_FOUND:
                 detail = f"{len(deployment.tables_of(source))} tables"
                 yield Change(
                     "connector", source, "create", detail, partial(_put, deployment, source, wanted)
                 )
                 continue
-            live = _without_name(answer.raise_for_status().json())
+            live = _without_name(answer.json())
             if _missing(deployment, source, live):
                 continue  # `capture_more` makes it as it is wanted
             wanted |= {key: live[key] for key in _ITS_OWN if key in live}
@@ -193,6 +193,20 @@ def forget_place(connect: httpx.Client, name: str) -> None:
     while connect.delete(f"/connectors/{name}/offsets").is_error:
         if time.monotonic() > end:
             raise ServiceUnavailable(f"connector {name} does not stop", "Try again.")
+        time.sleep(0.3)
+
+
+def ask(connect: httpx.Client, path: str) -> httpx.Response:
+    """Read, 404 included; raise ServiceUnavailable where a worker that rebalances (409) or is busy (500) stays so."""
+    end = time.monotonic() + _START_SECONDS
+    while True:
+        answer = connect.get(path)
+        if answer.is_success or answer.status_code == _NOT_FOUND:
+            return answer
+        if time.monotonic() > end:
+            raise ServiceUnavailable(
+                f"Kafka Connect answers {path} with {answer.status_code}: {answer.text.strip()}"
+            )
         time.sleep(0.3)
 
 

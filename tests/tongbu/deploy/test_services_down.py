@@ -6,7 +6,11 @@ import os
 import subprocess
 import sys
 
+import httpx
 import pytest
+
+from schemas.errors import ServiceUnavailable
+from tongbu.deploy import connectors
 
 DOWN = {
     "KAFKA_BOOTSTRAP": "127.0.0.1:1",
@@ -64,3 +68,22 @@ def _names(named: str, command: list[str], environment: dict[str, str]) -> None:
     assert done.returncode == 2
     assert named in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_connect_worker_that_is_busy_is_asked_again_and_one_that_stays_so_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`tongbu apply` ended with one: a worker with another change in hand answered 500 for a moment."""
+    monkeypatch.setattr(connectors.time, "sleep", lambda _: None)
+    answers = [httpx.Response(500), httpx.Response(409), httpx.Response(200, json={"name": "oa"})]
+    busy = httpx.MockTransport(lambda _: answers.pop(0) if len(answers) > 1 else answers[0])
+    with httpx.Client(transport=busy, base_url="http://connect") as connect:
+        assert connectors.ask(connect, "/connectors/oa/config").json() == {"name": "oa"}
+
+    monkeypatch.setattr(connectors, "_START_SECONDS", -1)
+    always = httpx.MockTransport(lambda _: httpx.Response(500, text="Request timed out"))
+    with (
+        httpx.Client(transport=always, base_url="http://connect") as connect,
+        pytest.raises(ServiceUnavailable, match="500: Request timed out"),
+    ):
+        connectors.ask(connect, "/connectors/oa/config")
