@@ -276,10 +276,13 @@ class LaneConsumer(driver.Consumer):  # type: ignore[misc]
         return committed
 
     async def _commit_last(self) -> None:
-        """Commit how far partitions have come that are drained. One of which nothing was published is given back in the term before: the state that was ahead is of use still."""
-        await (
-            self.maybe_wait_for_commit_to_finish()
-        )  # stock Faust takes one that is under way for this
+        """
+        Commit how far partitions have come that are drained.
+
+        One of which nothing was published is given back in the term before: the state that was ahead is of use still.
+        """
+        # Stock Faust takes a commit that is under way for this one.
+        await self.maybe_wait_for_commit_to_finish()
         await self.commit()
         if silent := self.owner.silent():
             await self._thread.commit(silent)

@@ -30,6 +30,7 @@ def test_another_lane_goes_on_while_a_giant_is_worked_on(world: World) -> None:
     async def scene() -> None:
         owner, sent = world.processor, world.sent
         owner.open({PLACE, OTHER}, {})
+        owner.begin()
         await world.finish(PLACE)
         world.logs[PLACE].transaction(*(("c", "head", head(number)) for number in range(1_000)))
         await world.read(PLACE)
