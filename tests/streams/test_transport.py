@@ -542,19 +542,27 @@ def test_lanes_that_do_not_open_are_no_fault_of_a_process_that_is_ending(is_endi
     assert found.reading is None
 
 
-def test_nothing_is_opened_between_a_revocation_and_the_next_assignment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def without_stock(owner: Owner, patch: pytest.MonkeyPatch, *hooks: str) -> Any:
+    """Give a consumer for which Faust's own part of these hooks, and of a commit, does nothing."""
+
     async def stock(self: Any, *_: Any) -> None:
         pass
 
+    found = consumer(owner, {LANE}, {})
+    found.app.flow_control = SimpleNamespace(suspend=lambda: None, clear=lambda: None)
+    found.stop_flow = lambda: None
+    found.commit = lambda: stock(found)
+    for hook in hooks:
+        patch.setattr(driver.Consumer, hook, stock)
+    return found
+
+
+def test_nothing_is_opened_between_a_revocation_and_the_next_assignment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def rebalance() -> list[Any]:
-        found = consumer(owner, {LANE}, {})
-        found.app.flow_control = SimpleNamespace(suspend=lambda: None, clear=lambda: None)
-        found.stop_flow = lambda: None
-        found.commit = lambda: stock(found)
-        monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", stock)
-        monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", stock)
+        hooks = ("on_partitions_revoked", "on_partitions_assigned")
+        found = without_stock(owner, monkeypatch, *hooks)
         await found.on_partitions_revoked({LANE})
         await found.perform_seek()
         between = list(owner.calls)
@@ -644,17 +652,9 @@ def test_a_lane_of_which_nothing_was_published_is_given_back_in_the_term_before(
 ) -> None:
     """The worker that had it may be back before another has read as far as it: its state is of use still."""
 
-    async def stock(self: Any, *_: Any) -> None:
-        pass
-
     async def revoke_and_stop() -> list[Any]:
-        found = consumer(owner, {LANE}, {})
-        found.app.flow_control = SimpleNamespace(suspend=lambda: None, clear=lambda: None)
-        found.stop_flow = lambda: None
-        found.commit = lambda: stock(found)
+        found = without_stock(owner, monkeypatch, "on_partitions_revoked", "on_stop")
         owner.end = lambda: None
-        monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", stock)
-        monkeypatch.setattr(driver.Consumer, "on_stop", stock)
         for quiet in ({}, {LANE: Committed(70, "theirs")}):
             owner.terms, owner.quiet = {LANE: "mine"}, quiet
             await found.on_partitions_revoked({LANE})
@@ -769,7 +769,7 @@ def test_an_offset_is_committed_with_its_term_and_found_again_with_it() -> None:
     ("error", "crashes"), [(CommitFailedError("rebalanced"), 0), (KafkaError("no room"), 1)]
 )
 def test_a_commit_fails_by_a_rebalance_without_harm_and_by_all_else_loudly(
-    error: Exception, crashes: int, monkeypatch: pytest.MonkeyPatch
+    error: Exception, crashes: int
 ) -> None:
     thread = group_thread(Member(error))
     thread.log = SimpleNamespace(exception=lambda _: None)

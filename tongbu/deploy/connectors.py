@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
@@ -198,32 +198,41 @@ def forget_place(connect: httpx.Client, name: str) -> None:
 
 def ask(connect: httpx.Client, path: str) -> httpx.Response:
     """Read, 404 included; raise ServiceUnavailable where a worker that rebalances (409) or is busy (500) stays so."""
-    end = time.monotonic() + _START_SECONDS
-    while True:
-        answer = connect.get(path)
-        if answer.is_success or answer.status_code == _NOT_FOUND:
-            return answer
-        if time.monotonic() > end:
-            raise ServiceUnavailable(
-                f"Kafka Connect answers {path} with {answer.status_code}: {answer.text.strip()}"
-            )
-        time.sleep(0.3)
+
+    def is_wrong(answer: httpx.Response) -> bool:
+        return not answer.is_success and answer.status_code != _NOT_FOUND
+
+    answer = _answer(connect, "GET", path, is_wrong)
+    if is_wrong(answer):
+        raise ServiceUnavailable(
+            f"Kafka Connect answers {path} with {answer.status_code}: {answer.text.strip()}"
+        )
+    return answer
 
 
 def send(connect: httpx.Client, method: str, path: str, body: Any = None) -> None:
     """Send a request; a worker that rebalances answers 409 for a moment."""
-    end = time.monotonic() + _START_SECONDS
-    while True:
-        answer = connect.request(method, path, json=body)
-        if answer.status_code != _CONFLICT or time.monotonic() > end:
-            break
-        time.sleep(0.3)
+    answer = _answer(connect, method, path, lambda it: it.status_code == _CONFLICT, body)
     if answer.is_error:
         message = answer.json().get("message", answer.text).strip()
         raise TongbuError(
             f"Kafka Connect refuses {path}: {message}",
             "Correct connectors-config, and apply again.",
         )
+
+
+def _answer(
+    connect: httpx.Client,
+    method: str,
+    path: str,
+    may_pass: Callable[[httpx.Response], bool],
+    body: Any = None,
+) -> httpx.Response:
+    """Give the first answer that is not one that may pass, or the one that stays."""
+    end = time.monotonic() + _START_SECONDS
+    while may_pass(answer := connect.request(method, path, json=body)) and time.monotonic() <= end:
+        time.sleep(0.3)
+    return answer
 
 
 def _wait_until_running(connect: httpx.Client, source: str) -> None:
