@@ -58,6 +58,7 @@ TUNED: tuple[dict[str, str], dict[str, str], str] = (
         "poll.interval.ms": "1",
         "max.batch.size": "256",
         "producer.override.linger.ms": "0",
+        "producer.override.batch.size": "131072",
     },
     {
         "tasks.max": "2",

@@ -25,7 +25,7 @@ _DEFINITIONS = {
     "latency": "ms from the source transaction's commit to the commit of its last row in the target; both are "
     "pg_xact_commit_timestamp of one server, so one clock",
     "load": "orders of a header and `rows_per_tx` lines, open loop (Poisson), 4 connections; the first "
-    f"{figures.LEAD_IN_SECONDS} s of a load are not counted; each begins with what was written before on the disk (sync)",
+    f"{figures.LEAD_IN_SECONDS} s of a load are not counted; each begins with what was written before vacuumed, analysed and on the disk",
     "percentiles": "nearest rank per round, then the median over rounds",
     "from MariaDB": "approvals of the OA, a request and its form; the source's commit is the moment when COMMIT had "
     "returned to the client",

@@ -8,7 +8,6 @@ backlog, so that at the end each has to have every row.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,8 @@ class Plan:
     seconds: float = 5.0
     backlog_rows: int = 50_000
     warm_up_rows: int = 20_000
-    warm_up_seconds: float = 8.0
+    #: Until then the JVMs' compilers take a tenth to a third of a core, and decide who is slow.
+    warm_up_seconds: float = 16.0
     idle_seconds: float = 0.0
 
 
@@ -66,7 +66,7 @@ class Measured:
 
 
 class Rounds:
-    """Runs a plan on systems; `tell` hears what is being done."""
+    """Runs a plan on systems; `settle` ends what a backlog leaves behind; `tell` hears what is being done."""
 
     def __init__(
         self,
@@ -74,11 +74,12 @@ class Rounds:
         source: Source,
         systems: Sequence[System],
         folder: Path,
+        settle: Callable[[], None],
         tell: Callable[[str], None],
         path: str = figures.PATH,
     ) -> None:
         self._plan, self._source, self._systems = plan, source, systems
-        self._folder, self._tell, self._path = folder, tell, path
+        self._folder, self._settle, self._tell, self._path = folder, settle, tell, path
         self._seed, self._first = 1, source.next_number
         self._rates: dict[str, float] = {}
         self.measured = Measured()
@@ -139,9 +140,7 @@ class Rounds:
         self._seed += 10
         log = getattr(system, "stages", None)
         tail = Tail(log) if log else None
-        # Else the kernel writes out what the backlog left, 60 to 90 MB at once, when it is 30 s old: every commit waits 0.1 to 0.5 s
-        # for that, in whichever system's load it falls.
-        os.sync()
+        self._settle()
         before = resources.cpu_seconds(self._folder)
         orders = self._source.load(rate, lines, seconds + figures.LEAD_IN_SECONDS, self._seed)
         spent = resources.difference(before, resources.cpu_seconds(self._folder))

@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from rich.console import Console
 
 from bench import figures, report, scaling
@@ -83,13 +85,30 @@ def _measure(
             make, sink = PATHS[path]
             deploy_and_fill(instance, environment, [sink])
             source, systems = make(instance, environment)
-        measured = Rounds(plan, source, systems, instance.folder, console.print, path).run()
+        with psycopg.connect(instance.postgres_admin_dsn(), autocommit=True) as admin:
+            settle = partial(_settle, instance, admin)
+            rounds = Rounds(plan, source, systems, instance.folder, settle, console.print, path)
+            measured = rounds.run()
         differences = _compare(systems, console)
         source.close()
     finally:
         if not keep:
             lifecycle.down(instance, purge=True)
     return measured, systems, differences
+
+
+def _settle(instance: Instance, admin: psycopg.Connection[Any]) -> None:
+    """
+    Do now what servers do some time after a backlog, in whichever system's load that falls.
+
+    PostgreSQL's autovacuum analyses the tables within a minute, with a core of its own for as long as that takes. And the kernel writes out
+    60 to 90 MB at once when they are 30 s old: every commit waits 0.1 to 0.5 s for that (docs/performance.md, stalls).
+    """
+    server = instance.postgres_admin_dsn().removesuffix("/postgres")
+    for (database,) in admin.execute("SELECT datname FROM pg_database WHERE datallowconn"):
+        with psycopg.connect(f"{server}/{database}", autocommit=True) as connection:
+            connection.execute("VACUUM (ANALYZE)")
+    os.sync()
 
 
 def _systems(
