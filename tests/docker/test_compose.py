@@ -121,3 +121,18 @@ def test_a_container_never_gets_a_secret_by_a_name_that_connect_prints(
     assert not [
         key for key in composed["services"]["connect"]["environment"] if key.startswith("CONNECT_")
     ]
+
+
+def test_jvms_have_the_native_options_and_the_collector_in_place_of_the_start_scripts(
+    composed: dict[str, Any], native: dict[str, Service]
+) -> None:
+    for name in ("kafka", "connect"):
+        environment = composed["services"][name]["environment"]
+        heap = environment["KAFKA_HEAP_OPTS"].split()
+        # Kafka's scripts ask for G1 unless this variable is set, and a JVM that is told two collectors does not start.
+        performance = environment["KAFKA_JVM_PERFORMANCE_OPTS"].split()
+
+        assert [option for option in performance if option.endswith("GC")]
+        assert not [option for option in heap if option.endswith("GC")]
+        asked = {option for option in native[name].command if option.startswith(("-X", "-Duser."))}
+        assert {*heap, *performance} == asked
