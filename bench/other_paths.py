@@ -21,7 +21,7 @@ from bench.connect import Connect
 from bench.oa_source import Oa
 from bench.peer import JSON, SINK, SOURCE, TUNED
 from bench.source import Erp, Orders, Source
-from bench.system import System, wait
+from bench.system import System, administrator, wait
 from bench.whole_stack import published
 from tongbu.deploy import commands as deploy
 from tongbu.deploy.captured import mysql_arguments
@@ -88,8 +88,7 @@ class Stage:
 
     def postgres(self, database: str) -> psycopg.Connection[Any]:
         """Give an administrator's connection to a database."""
-        dsn = self.instance.postgres_admin_dsn().removesuffix("/postgres")
-        return psycopg.connect(f"{dsn}/{database}", autocommit=True)
+        return administrator(self.instance, database)
 
     def mariadb(self) -> pymysql.connections.Connection[Any]:
         """Give an administrator's connection."""

@@ -13,7 +13,7 @@ import psycopg
 
 from bench.connect import Connect
 from bench.source import Orders
-from bench.system import one, wait
+from bench.system import administrator, one, wait
 from tongbu.instance import HOST, Instance
 
 HEAD, LINE = "SO_SOMain", "SO_SODetails"
@@ -85,7 +85,7 @@ class Peer:
         self._key = name.replace("-", "_")
         self._instance, self._connect = instance, connect
         self._names = (f"{name}-source", f"{name}-sink")
-        self._erp = _connection(instance, "erp")
+        self._erp = administrator(instance, "erp")
         self._target = self._prepare()
         self._configure(*tuning)
 
@@ -134,10 +134,10 @@ class Peer:
 
     def _prepare(self) -> psycopg.Connection[Any]:
         """Make publication, database and tables: the source's columns and primary keys, no foreign keys."""
-        with _connection(self._instance, "postgres") as admin:
+        with administrator(self._instance, "postgres") as admin:
             if not one(admin, "SELECT 1 FROM pg_database WHERE datname = %s", self._key):
                 admin.execute(f"CREATE DATABASE {self._key} OWNER tongbu_capture")
-        erp, target = self._erp, _connection(self._instance, self._key)
+        erp, target = self._erp, administrator(self._instance, self._key)
         if not one(erp, "SELECT 1 FROM pg_publication WHERE pubname = %s", self._key):
             erp.execute(f'CREATE PUBLICATION {self._key} FOR TABLE "{HEAD}", "{LINE}"')
         for table, key in ((HEAD, "ID"), (LINE, "AutoID")):
@@ -160,8 +160,3 @@ class Peer:
         topics = ",".join(f"{self._key}.public.{table}" for table in (HEAD, LINE))
         own = {"topics": topics, "connection.url": url + url_parameters}
         self._connect.configure(self._names[1], SINK | JSON | own | sink)
-
-
-def _connection(instance: Instance, database: str) -> psycopg.Connection[Any]:
-    dsn = instance.postgres_admin_dsn().removesuffix("/postgres")
-    return psycopg.connect(f"{dsn}/{database}", autocommit=True)

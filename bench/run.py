@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from rich.console import Console
 
 from bench import figures, report, scaling
@@ -19,7 +18,7 @@ from bench.other_paths import PATHS, deploy_and_fill
 from bench.peer import DEFAULT, TUNED, Peer
 from bench.rounds import OTHER_PATHS, Measured, Plan, Rounds
 from bench.source import Erp, Source
-from bench.system import System
+from bench.system import System, administrator
 from bench.tongbu_system import Tongbu
 from schemas.errors import TongbuError
 from tongbu.instance import Instance, run_folder
@@ -85,10 +84,9 @@ def _measure(
             make, sink = PATHS[path]
             deploy_and_fill(instance, environment, [sink])
             source, systems = make(instance, environment)
-        with psycopg.connect(instance.postgres_admin_dsn(), autocommit=True) as admin:
-            settle = partial(_settle, instance, admin)
-            rounds = Rounds(plan, source, systems, instance.folder, settle, console.print, path)
-            measured = rounds.run()
+        settle = partial(_settle, instance)
+        rounds = Rounds(plan, source, systems, instance.folder, settle, console.print, path)
+        measured = rounds.run()
         differences = _compare(systems, console)
         source.close()
     finally:
@@ -97,16 +95,17 @@ def _measure(
     return measured, systems, differences
 
 
-def _settle(instance: Instance, admin: psycopg.Connection[Any]) -> None:
+def _settle(instance: Instance) -> None:
     """
     Do now what servers do some time after a backlog, in whichever system's load that falls.
 
     PostgreSQL's autovacuum analyses the tables within a minute, with a core of its own for as long as that takes. And the kernel writes out
     60 to 90 MB at once when they are 30 s old: every commit waits 0.1 to 0.5 s for that (docs/performance.md, stalls).
     """
-    server = instance.postgres_admin_dsn().removesuffix("/postgres")
-    for (database,) in admin.execute("SELECT datname FROM pg_database WHERE datallowconn"):
-        with psycopg.connect(f"{server}/{database}", autocommit=True) as connection:
+    with administrator(instance, "postgres") as server:
+        databases = server.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall()
+    for (database,) in databases:
+        with administrator(instance, database) as connection:
             connection.execute("VACUUM (ANALYZE)")
     os.sync()
 

@@ -10,6 +10,7 @@ import psycopg
 
 from bench.source import Orders
 from schemas.errors import ServiceUnavailable
+from tongbu.instance import Instance
 
 _SECONDS = 180.0
 
@@ -43,6 +44,12 @@ def wait(what: str, is_done: Callable[[], bool], seconds: float = _SECONDS) -> N
         if time.monotonic() > end:
             raise ServiceUnavailable(f"{what}: not after {seconds:.0f} s", "`tongbu status` tells.")
         time.sleep(0.1)
+
+
+def administrator(instance: Instance, database: str) -> psycopg.Connection[Any]:
+    """Connect to a database of the stack's PostgreSQL as its superuser, without transactions around statements."""
+    server = instance.postgres_admin_dsn().removesuffix("/postgres")
+    return psycopg.connect(f"{server}/{database}", autocommit=True)
 
 
 def one(connection: psycopg.Connection[Any], statement: str, *parameters: Any) -> Any:

@@ -15,8 +15,8 @@ from tongbu.stack.data_folders import NATIVE, server_home
 from tongbu.stack.java import find_java
 
 BINDINGS = ROOT / "sink_writers/bindings"
-#: What survives a young collection of the broker are its request histograms: 15 to 25 ms for all clients, every few seconds, with one
-#: thread and the usual sizes; 6 to 7 with these (docs/performance.md, stalls).
+#: A young collection of the broker stops all clients for 15 to 25 ms, every few seconds, with one thread and the usual sizes; for 6 to 7
+#: with these (docs/performance.md, stalls).
 _BROKER_COLLECTOR = ("-XX:+UseParallelGC", "-XX:-UseAdaptiveSizePolicy", "-Xmn64m", "-XX:MaxTenuringThreshold=2")  # fmt: skip
 
 
