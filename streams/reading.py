@@ -8,7 +8,6 @@ It is no member of any group: which partitions are read, and from where, is said
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -112,29 +111,28 @@ class Reading:
 
     async def _gather(self) -> list[Any]:
         """Give what has come; wait for the first record, and a little for the rest of a transaction."""
+        messages: list[Any] = []
+        until = 0.0
         others_had_turns = False
         while not self._stopped:
             self._ready.clear()
             self._pause()
-            messages: list[Any] = self._consumer.consume(BATCH_RECORDS, 0)
-            if messages:
-                self._complete(messages)
-                if not others_had_turns:  # in a backlog nothing is waited for
-                    await asyncio.sleep(0)
-                return messages
-            await self._wait(_PAUSED_SECONDS if self._paused else None)
-            others_had_turns = True
-        return []
-
-    def _complete(self, messages: list[Any]) -> None:
-        """Add the rest of a transaction, if it comes soon. All else waits: to wake the event loop takes about as long as the rest does."""
-        until = time.monotonic() + _GATHER_SECONDS
-        while len(messages) < BATCH_RECORDS and not _ends_transaction(messages[-1]):
-            message = self._consumer.poll(max(0.0, until - time.monotonic()))
-            if message is None:
-                return
-            messages.append(message)
             messages += self._consumer.consume(BATCH_RECORDS - len(messages), 0)
+            if not messages:
+                await self._wait(_PAUSED_SECONDS if self._paused else None)
+                others_had_turns = True
+                continue
+            if len(messages) == BATCH_RECORDS or _ends_transaction(messages[-1]):
+                break
+            now = self._loop.time()
+            until = until or now + _GATHER_SECONDS
+            if now >= until:
+                break
+            await self._wait(until - now)
+            others_had_turns = True
+        if not others_had_turns:  # in a backlog nothing is waited for
+            await asyncio.sleep(0)
+        return messages
 
     async def _wait(self, seconds: float | None) -> None:
         """Wait until there may be records, at most so long."""

@@ -64,16 +64,10 @@ class Client:
             asyncio.get_running_loop().call_soon(self._come)
         return taken
 
-    def poll(self, seconds: float) -> Message | None:
-        assert 0 <= seconds <= 0.002, "the event loop has other work"
-        self._come()
-        return self.consume(1, 0)[0] if self._there else None
-
     def _come(self) -> None:
-        if self._coming:
-            self._coming, self._there = False, self.pieces.pop(0) or []
-            if self._there:
-                self.tell()
+        self._coming, self._there = False, self.pieces.pop(0) or []
+        if self._there:
+            self.tell()
 
     def get_watermark_offsets(self, place: Any, *, cached: bool) -> tuple[int, int]:
         if self.closed:
