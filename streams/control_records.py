@@ -71,7 +71,7 @@ def judge(
     for name in changed:
         key = turn.in_force.tables[name].key
         if key and key != known[name].key:
-            turn.rekey(name)
+            yield from turn.rekey(name)
     for table, misfit in misfits.items():
         if table not in quarantine.tables or table in judged:
             turn.admit(table, "misfit", misfit.why)

@@ -261,17 +261,19 @@ class Lane:
     def _complete(
         self, tables: list[str], record: LaneRecord, in_force: InForce
     ) -> Iterator[Output | None]:
-        """Sweep what the snapshots of tables did not find, and publish what reads them, as far as all of it is there."""
+        """Sweep what the snapshots of tables did not find, and publish what reads them, as far as all of it is there; ids without a row are deleted."""
         turn = self.turn(record, in_force, kind="republish")
         yield from turn.sweep(tables)
-        yield from self.outputs(turn)
         for table in tables:
             yield from self.snapshots.end(table, complete=True)
-        ready = [
-            name
-            for name, plan in in_force.entities.items()
+        plans = [
+            plan
+            for plan in in_force.entities.values()
             if not self.snapshots.waits(plan) and not set(tables).isdisjoint(plan.declared.tables)
         ]
+        yield from turn.retract(plans)
+        yield from self.outputs(turn)
+        ready = [plan.entity for plan in plans]
         ready += [table for table in tables if table in in_force.mirrors]
         yield from self.republishing.resume(ready)
         yield from self.republishing.enqueue(record.offset, ready)

@@ -88,10 +88,12 @@ class Turn:
             if self.quarantine.tables and not was_kept and self._fits_again(change):
                 yield from self._let_go(change.table, touched)
             mirror = self.in_force.mirrors.get(change.table)
-            for row_change in self._resolve(change, was_kept):
+            for rows, row_change in enumerate(self._resolve(change, was_kept), 1):
                 touched.add(row_change)
                 if mirror is not None and change.operation != "t":
                     self.mirrored.add(mirror, row_change)
+                if rows % _PAUSE == 0:  # a truncate is one change
+                    yield
             is_kept = not was_kept and change.table in self.quarantine.tables
             if mirror is not None and change.operation == "t" and not is_kept:
                 self.mirrored.truncate(mirror)
@@ -146,23 +148,38 @@ class Turn:
                 self._settle(each, drafts)
         yield from self._encode(drafts)
 
+    def retract(self, plans: Iterable[EntityPlan]) -> Iterator[None]:
+        """Delete what was published of entities and has no row any more: a row that is read anew tells of no id that it had before."""
+        drafts = Drafts(self.in_force, self.store)
+        for plan in plans:
+            yield from self._retract(plan, publish.unfounded(plan, self.store), drafts)
+        yield from self._encode(drafts)
+
     def reindex(self, plans: Iterable[EntityPlan]) -> Iterator[None]:
         """Make the indexes of entities anew; what was published and has no row by the new mapping is deleted."""
         drafts = Drafts(self.in_force, self.store)
         for plan in plans:
-            for number, draft in enumerate(index.rebuild(plan, self.moment.source, self.store), 1):
-                if draft is not None:
-                    self.withheld.release(plan, draft.id)
-                    drafts.append(draft)
-                if number % _PAUSE == 0:
-                    yield
+            found = index.rebuild(plan, self.moment.source, self.store)
+            yield from self._retract(plan, found, drafts)
         yield from self._encode(drafts)
+
+    def _retract(
+        self, plan: EntityPlan, deletes: Iterable[Draft | None], drafts: Drafts
+    ) -> Iterator[None]:
+        """Take deletes; None among them is a place to pause."""
+        for number, draft in enumerate(deletes, 1):
+            if draft is not None:
+                self.withheld.release(plan, draft.id)
+                drafts.append(draft)
+            if number % _PAUSE == 0:
+                yield
 
     def republish(self, control: Republish, plan: EntityPlan | MirrorPlan) -> Iterator[None]:
         """Publish the next ids of an entity in their current state; `message.fill` says how far it came."""
         if control.ids and isinstance(plan, MirrorPlan):
             yield from self.mirrored.current(plan, control.ids, self.store)
             return
+        self.message.only_bindings = list(control.bindings)
         if isinstance(plan, MirrorPlan):
             chunk, more = self._mirror_chunk(control, plan)
         elif control.ids:
@@ -185,7 +202,6 @@ class Turn:
             "to": last,
             "last": not more,
         }
-        self.message.only_bindings = list(control.bindings)
 
     def _mirror_chunk(
         self, control: Republish, plan: MirrorPlan
@@ -277,14 +293,18 @@ class Turn:
                 ]
                 yield from self._try_again(plan, ids, drafts)
 
-    def rekey(self, table: str) -> None:
+    def rekey(self, table: str) -> Iterator[None]:
         """Take that a table has another key: its images move, and the indexes with them; nothing is published."""
         self.snapshots.set_aside(table)
         touched = TouchedSet(self.in_force, self.store)
-        for change in image.rekey(self.in_force.tables[table], self.store):
+        for number, change in enumerate(image.rekey(self.in_force.tables[table], self.store), 1):
             touched.add(change)
-        for each in touched:
+            if number % _PAUSE == 0:
+                yield
+        for number, each in enumerate(touched, 1):
             publish.identify(each, self.moment.source, self.store)
+            if number % _PAUSE == 0:
+                yield
 
     def undecodable(self, error: RecordError) -> None:
         """Take a record that no canonical id can be derived from."""
@@ -376,7 +396,10 @@ class Turn:
                 self._withhold(draft.plan, draft.id, error, b"")
                 continue
             self.message.add(record)
-            publish.remember(draft, self.moment.lane_offset, self.store)
+            if (
+                not self.message.only_bindings
+            ):  # the entity topic and other targets have what they had
+                publish.remember(draft, self.moment.lane_offset, self.store)
 
 
 def _has(row: Row, columns: tuple[str, ...]) -> bool:

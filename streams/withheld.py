@@ -77,7 +77,7 @@ class Withheld:
         if known and error.code == QUARANTINED:
             return False
         letter_id = f"{self._prefix}{plan.entity}/{id_}"
-        self.release(plan, id_)
+        self._supersede(plan, id_)
         self._marks.set(_key(plan, id_), [letter_id, error.stage, error.code])
         sealed = self._seal.seal(letter_id, original)
         self._letters.append(Letter(letter_id, "open", error, plan.entity, id_, sealed))
@@ -99,7 +99,11 @@ class Withheld:
         return mark is not None and mark[0].startswith(self._prefix)
 
     def release(self, plan: Published, id_: str) -> None:
-        """Close the letter of an id that is no longer withheld by it."""
+        """Close the letter of an id that is no longer withheld by it; what only some bindings get leaves it to the others."""
+        if not self._message.only_bindings:
+            self._supersede(plan, id_)
+
+    def _supersede(self, plan: Published, id_: str) -> None:
         self._close(plan, id_, "superseded", "a later state of the id was processed")
 
     def skip(self, plan: Published, id_: str) -> None:

@@ -82,9 +82,15 @@ def resolve_broken(
 
 
 def rekey(table: Table, store: Store) -> Iterator[RowChange]:
-    """Move the images of a table to the places that its present key gives them."""
+    """
+    Move the images of a table to the places that its present key gives them.
+
+    Rows that were never seen with a column of that key stay where they are, until a snapshot reads them.
+    """
     prefix = image_key(table.qualified, b"")
     for place, row in store.iterate(prefix):
+        if any(name not in row for name in table.key):
+            continue
         old, new = place.removeprefix(prefix), row_key(row, table.key)
         if old != new:
             store.put(place, None)

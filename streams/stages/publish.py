@@ -108,10 +108,20 @@ def identify(touched: Touched, source: str, store: Store) -> Identity:
     if touched.root_touched:
         before = None if touched.before is None else f"{source}:{touched.before}"
     if before is not None and before != now:
-        store.put(index_key(plan, before), None)
+        if _is_had(plan, before, source, store):  # another row has taken it over
+            before = None
+        else:
+            store.put(index_key(plan, before), None)
     if now is not None and touched.root_touched:
         store.put(index_key(plan, now), touched.root_key)
     return Identity(before, now, root)
+
+
+def _is_had(plan: EntityPlan, id_: str, source: str, store: Store) -> bool:
+    """Tell whether the row to which the index leads from an id has that id."""
+    root_key = store.get(index_key(plan, id_))
+    root = None if root_key is None else aggregates.read_root(plan, root_key, store)
+    return root is not None and f"{source}:{aggregates.natural_key(plan, root)}" == id_
 
 
 def settle(touched: Touched, identity: Identity, store: Store) -> Iterator[Draft | Failed]:
@@ -151,13 +161,14 @@ def snapshot(plan: EntityPlan, id_: str, root_key: bytes, store: Store) -> Draft
     return Draft(plan, id_, "snapshot", fields | {"id": id_})
 
 
-def unfounded(plan: EntityPlan, store: Store) -> Iterator[Draft]:
-    """Give the deletes of published ids that have no root row any more."""
+def unfounded(plan: EntityPlan, store: Store) -> Iterator[Draft | None]:
+    """Give the deletes of published ids that have no root row any more; None in between is a place to pause."""
     prefix = _published_key(plan, "")
     for place, _ in store.iterate(prefix):
         id_ = place[len(prefix) :].decode()
         if store.get(index_key(plan, id_)) is None:
             yield from _deleted(plan, id_, store)
+        yield None
 
 
 def remember(draft: Draft, version: int, store: Store) -> None:

@@ -140,6 +140,39 @@ def test_a_changed_natural_key_is_a_delete_and_a_record_that_names_the_previous_
     assert reader.records(outputs)[1]["meta"]["previous_id"] == "erp:SO1"
 
 
+def ids_published_again(reader: Reader, log: Log) -> list[str]:
+    log.control(control.Republish(source="erp", entity="order", fill="all"))
+    return [each["id"] for each in reader.records(reader.run(log))]
+
+
+def test_a_row_that_takes_over_the_id_of_one_deleted_after_it_keeps_it(reader: Reader) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head(1)))
+    reader.run(log)
+    log.transaction(("c", "head", head(2, code="SO1", state=1)), ("d", "head", None, {"id": 1}))
+
+    (record,) = reader.records(reader.run(log))
+
+    assert (record["id"], record["meta"]["operation"]) == ("erp:SO1", "update")
+    assert ids_published_again(reader, log) == ["erp:SO1"]
+
+
+def test_two_rows_that_swap_their_ids_in_one_transaction_both_stay(reader: Reader) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head(1)), ("c", "head", head(2, state=1)))
+    reader.run(log)
+    log.transaction(("u", "head", head(1, code="SO2")), ("u", "head", head(2, code="SO1", state=1)))
+
+    last = {each["id"]: each for each in reader.records(reader.run(log))}
+
+    assert {id_: each["status"] for id_, each in last.items()} == {
+        "erp:SO2": "draft",
+        "erp:SO1": "approved",
+    }
+    assert "delete" not in {each["meta"]["operation"] for each in last.values()}
+    assert ids_published_again(reader, log) == ["erp:SO1", "erp:SO2"]
+
+
 def test_a_primary_key_change_moves_the_row_with_its_unsent_values(reader: Reader) -> None:
     log = Log().start()
     log.transaction(("c", "head", head()))
@@ -400,6 +433,40 @@ def test_a_retry_after_a_fix_publishes_what_was_withheld_as_a_release_and_closes
     assert record["meta"]["version"] == lane_offset.pack(1, len(log.records) - 1)
     (letter,) = reader.letters(outputs)
     assert (letter["state"], letter["entity_id"]) == ("superseded", "erp:SO1")
+
+
+def test_a_fill_of_one_target_leaves_a_withheld_id_to_the_others(reader: Reader) -> None:
+    log = Log().start()
+    withheld_order(log)
+    reader.run(log)
+    log.control(declarations(without_amounts()))
+    log.control(control.Republish(source="erp", entity="order", fill="f", bindings=("b",)))
+    outputs = reader.run(log)
+    assert (len(reader.records(outputs)), reader.letters(outputs)) == (2, [])
+    log.control(control.Retry(source="erp", entity="order", ids=("erp:SO1",)))
+
+    outputs = reader.run(log)
+
+    (record,) = reader.records(outputs)
+    assert (record["id"], record["meta"]["operation"]) == ("erp:SO1", "create")
+    assert [letter["state"] for letter in reader.letters(outputs)] == ["superseded"]
+
+
+def test_what_only_one_target_was_filled_with_is_no_previous_state_for_the_others(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head()))
+    reader.run(log)
+    log.control(declarations(MAPPING | {"fields": {**MAPPING["fields"], "note": {"const": "x"}}}))
+    log.control(control.Republish(source="erp", entity="order", fill="f", bindings=("b",)))
+    reader.run(log)
+    log.transaction(("u", "head", head(state=1)))
+
+    (record,) = reader.records(reader.run(log))
+
+    assert record["meta"]["changed"] == ["note", "status"]
+    assert record["meta"]["previous"] == {"note": "n", "status": "draft"}
 
 
 def test_a_retry_without_a_fix_withholds_again_with_a_letter_that_follows_the_first(

@@ -279,6 +279,57 @@ def test_a_table_with_another_key_keeps_its_rows(reader: Reader) -> None:
     ] == [("erp:SO1", 1, 7), ("erp:SO2", 0, None)]
 
 
+def test_a_table_with_another_key_keeps_its_rows_that_were_never_seen_with_all_of_it(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    for number in (1, 2):
+        new = line(number, number, amount=f"{number}.0000")
+        log.transaction(("c", "head", head(number)), ("c", "line", new))
+    reader.run(log)
+    serial = Column(name="serial", type="bigint")
+    tables = tuple(
+        msgspec.structs.replace(each, key=("serial",), columns=(*each.columns, serial))
+        if each.name == "line"
+        else each
+        for each in CAPTURED.tables
+    )
+    log.control(msgspec.structs.replace(CAPTURED, tables=tables))
+    log.transaction(*(("u", "head", head(number, state=1)) for number in (1, 2)))
+
+    records = reader.records(reader.run(log))
+
+    assert [each["gross"]["amount"] for each in records] == [1, 2]
+
+
+@pytest.mark.parametrize("what", ["emptied", "given another key"])
+def test_a_table_of_many_rows_that_is_emptied_or_given_another_key_lets_others_have_turns(
+    reader: Reader, what: str
+) -> None:
+    log = Log().start()
+    log.transaction(*(("c", "head", head(number)) for number in range(1000)))
+    reader.run(log)
+    start = len(log.records)
+    if what == "emptied":
+        log.transaction(("t", "head", None))
+    else:
+        moved, *others = CAPTURED.tables
+        moved = msgspec.structs.replace(moved, key=("id", "state"))
+        log.control(msgspec.structs.replace(CAPTURED, tables=(moved, *others)))
+    places = {key for key, _ in reader.state.iterate(b"img\0")}
+
+    stretches = []
+    for record in log.records[start:]:
+        for output in reader.lane.process(record):
+            if output is None:
+                left = places & {key for key, _ in reader.state.iterate(b"img\0")}
+                stretches.append(len(places - left))
+                places = left
+
+    assert not places
+    assert max(stretches) <= 50
+
+
 def test_a_table_that_loses_its_key_is_quarantined_until_it_has_one(reader: Reader) -> None:
     log = Log().start()
     two_orders(log)

@@ -359,6 +359,38 @@ def test_an_entity_waits_for_a_table_that_is_not_read_yet_also_an_empty_one(read
     }
 
 
+def test_an_id_that_a_row_had_before_a_change_that_was_missed_is_deleted_when_it_is_read(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    known(reader, log, [("c", "head", head(1))], [("c", "head", head(2))])
+    snapshot(log, "head", head(1, code="SO9"), head(2, returned=True))
+
+    outputs = reader.run(log)
+
+    assert published(reader, outputs) == [
+        ("delete", "erp:SO1"),
+        ("delete", "erp:SO2"),
+        ("snapshot", "erp:SO9"),
+    ]
+
+
+def test_what_is_deleted_while_its_entity_waits_for_a_table_is_told_once_that_is_read(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    known(reader, log, [("c", "head", head(1))], [("c", "head", head(2))])
+    log.control(captured_with_note())
+    log.control(declarations(WITH_NOTE, name="h2"))
+    log.transaction(("d", "head", None, {"id": 1}))
+    assert reader.messages(reader.run(log)) == []
+    snapshot(log, "note")
+
+    outputs = reader.run(log)
+
+    assert published(reader, outputs) == [("delete", "erp:SO1"), ("snapshot", "erp:SO2")]
+
+
 def test_a_new_mapping_of_a_table_that_is_captured_already_is_indexed_and_published(
     reader: Reader,
 ) -> None:
