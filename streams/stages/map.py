@@ -21,7 +21,8 @@ from streams.stages.map_nodes import ROOT, Fields, Rows
 
 #: A row image that could not be completed carries the error's code under this name, which no column can have.
 BROKEN = "\0broken"
-_INCOMPLETE = (
+#: What is said of a row image that lacks a column.
+INCOMPLETE = (
     "a row that was read before its table had the column `{}`: "
     "its next change brings it, `tongbu snapshot` that of all rows"
 )
@@ -62,7 +63,7 @@ class CompiledMapping:
             rows = Rows(aggregate.root, aggregate.singles, aggregate.parts)
             aggregate.record = self.fields.value(rows)
         except KeyError as error:
-            raise RecordError("image", "incomplete", _INCOMPLETE.format(error.args[0])) from error
+            raise RecordError("image", "incomplete", INCOMPLETE.format(error.args[0])) from error
         return aggregate.record
 
 

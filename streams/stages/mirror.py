@@ -20,7 +20,7 @@ from schemas.control import Mirrored
 from streams.errors import RecordError
 from streams.records import Row, RowChange
 from streams.stages.image import Store, image_key
-from streams.stages.map import BROKEN
+from streams.stages.map import BROKEN, INCOMPLETE
 from streams.stages.source_types import family, reader
 
 if TYPE_CHECKING:
@@ -109,25 +109,21 @@ class MirrorRows:
     def add(self, plan: MirrorPlan, change: RowChange) -> None:
         """Take a change of a row; one whose key changed is a delete and a new row."""
         if change.before_key is not None and change.before is not None:
-            self._delete(plan, change.before_key, change.before)
+            self.put(plan, change.before_key, change.before, "delete")
         if change.after is not None:
             self.put(
                 plan, change.key, change.after, "create" if change.before is None else "update"
             )
         elif change.before is not None:
-            self._delete(plan, change.key, change.before)
+            self.put(plan, change.key, change.before, "delete")
 
     def put(self, plan: MirrorPlan, key: bytes, row: Row, operation: str) -> None:
-        """Add a row as it is now; one that can't be brought without loss is withheld."""
+        """Add a row as it is now, or that it is gone; one that can't be brought without loss is withheld."""
         id_ = plan.id(self._moment.source, key)
         try:
-            if BROKEN in row:
-                raise RecordError("image", row[BROKEN], "a row could not be completed")
-            values = [
-                None if (value := row.get(name)) is None else _text(name, text, value)
-                for name, text in plan.columns
-            ]
-            self._row(plan, id_, operation, row, values)
+            self._row(
+                plan, id_, operation, row, [] if operation == "delete" else _values(plan, row)
+            )
         except RecordError as error:
             self._withheld.withhold(plan, id_, error, orjson.dumps(row))
             return
@@ -150,15 +146,10 @@ class MirrorRows:
                 self.put(plan, key, row, "snapshot")
             yield
 
-    def _delete(self, plan: MirrorPlan, key: bytes, row: Row) -> None:
-        id_ = plan.id(self._moment.source, key)
-        self._withheld.release(plan, id_)
-        self._row(plan, id_, "delete", row, [])
-
     def _row(
         self, plan: MirrorPlan, id_: str, operation: str, row: Row, values: list[str | None]
     ) -> None:
-        key = [_text(name, text, row[name]) for name, text in plan.key]
+        key = [_key_text(name, text, row) for name, text in plan.key]
         self.describe(plan)
         value = plan.encode({"table": plan.entity, "key": key, "values": values})
         self._append(MIRROR_ROW, id_, operation, value)
@@ -175,10 +166,25 @@ class MirrorRows:
         )
 
 
+def _values(plan: MirrorPlan, row: Row) -> list[str | None]:
+    if BROKEN in row:
+        raise RecordError("image", row[BROKEN], "a row could not be completed")
+    return [
+        None if (value := row.get(name)) is None else _text(name, text, value)
+        for name, text in plan.columns
+    ]
+
+
+def _key_text(name: str, text: Text, row: Row) -> str:
+    if name not in row:
+        raise RecordError("image", "incomplete", INCOMPLETE.format(name))
+    return _text(name, text, row[name])
+
+
 def _text(name: str, text: Text, value: Any) -> str:
     try:
         return text(value)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except Exception as error:  # also where the image has the value of another type: whatever the reader makes of it
         message = f"column `{name}` has a value that did not come as it was stored"
         raise RecordError("mirror", "not-exact", message) from error
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from lanes import CAPTURED, Log, Reader, declarations
 
+from schemas import control
 from schemas.captured import Column, Table
+from schemas.catalog import MIRROR_ROW, MIRROR_TABLE, Catalog
 from streams.stages.mirror import can_be_mirrored, text_of
 
 
@@ -58,3 +64,94 @@ def test_only_a_table_with_a_readable_key_can_be_mirrored():
     assert not can_be_mirrored(table(("c0",), "circle"))
     assert not can_be_mirrored(table((), "integer"))
     assert not can_be_mirrored(table(("c0",), "integer", keyless=True))
+
+
+INFINITY = (
+    2147483647  # as Debezium brings the date 'infinity', which has no text that a target reads back
+)
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    return Reader(tmp_path)
+
+
+def days(*key: str) -> Table:
+    columns = (
+        Column(name="day", type="date"),
+        Column(name="note", type="text"),
+        Column(name="no", type="integer"),
+    )
+    return Table(schema="public", name="days", key=key, columns=columns)
+
+
+def mirrored(table: Table) -> Log:
+    """Begin the log of a source whose only declaration is that a table is mirrored."""
+    log = Log()
+    log.control(control.Lane(source="erp", epoch=1, topic_id="t1"))
+    log.control(msgspec.structs.replace(CAPTURED, tables=(table,)))
+    catalog = Catalog.load()
+    schemas = [
+        control.OutputSchema(topic=topic, id=id_, schema=catalog.record(name).schema)
+        for id_, (topic, name) in enumerate(
+            [(MIRROR_TABLE, "mirror_table"), (MIRROR_ROW, "mirror_row")], 4
+        )
+    ]
+    bundle = declarations()
+    log.control(
+        msgspec.structs.replace(
+            bundle,
+            mappings=(),
+            schemas=(*bundle.schemas, *schemas),
+            mirrors=(control.Mirrored(table=table.qualified, targets={"copy": "days"}),),
+        )
+    )
+    return log
+
+
+def day(day: int, **rest: Any) -> dict[str, Any]:
+    return {"day": day, "note": "n"} | rest
+
+
+def told(reader: Reader, log: Log) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
+    """Give the rows that are brought, and the letters."""
+    outputs = reader.run(log)
+    rows = [
+        (record["operation"], record["key"])
+        for message in reader.messages(outputs)
+        for record in message["records"]
+        if record["topic"] == MIRROR_ROW
+    ]
+    letters = [(each["entity_id"], each["state"], each["code"]) for each in reader.letters(outputs)]
+    return rows, letters
+
+
+def test_a_row_whose_key_has_no_text_is_withheld_also_when_it_is_deleted_and_others_go_on(
+    reader: Reader,
+) -> None:
+    log = mirrored(days("day"))
+    log.transaction(("c", "days", day(INFINITY)), ("c", "days", day(1)))
+    reader.run(log)
+    log.transaction(("d", "days", None, day(INFINITY)), ("d", "days", None, day(1)))
+
+    rows, letters = told(reader, log)
+
+    id_ = f"erp:public.days[{INFINITY}]"
+    assert rows == [("delete", "erp:public.days[1]")]
+    assert letters == [(id_, "superseded", "not-exact"), (id_, "open", "not-exact")]
+
+
+def test_a_row_that_was_read_before_its_table_had_a_column_of_its_key_is_withheld(
+    reader: Reader,
+) -> None:
+    log = mirrored(days("day"))
+    log.transaction(("c", "days", day(1)))
+    reader.run(log)
+    log.control(msgspec.structs.replace(CAPTURED, tables=(days("no"),)))
+    log.control(control.Republish(source="erp", entity="public.days", fill="f"))
+    log.transaction(("c", "days", day(2, no=7)))
+
+    rows, letters = told(reader, log)
+
+    assert rows == [("create", "erp:public.days[7]")]
+    assert letters == [("erp:public.days[null]", "open", "incomplete")]
