@@ -11,10 +11,12 @@ from typing import Any
 
 import orjson
 
+from streams.errors import RecordError
 from streams.in_force import EntityPlan, InForce, PartPlan
 from streams.records import Row, RowChange
 from streams.stages.image import Store, image_key, row_key
-from streams.stages.map import Aggregate
+from streams.stages.map import INCOMPLETE, Aggregate
+from streams.stages.source_types import Read
 
 
 class Touched:
@@ -124,7 +126,7 @@ def read_root(plan: EntityPlan, root_key: bytes, store: Store) -> Row | None:
 
 
 def read(plan: EntityPlan, root_key: bytes, root: Row, store: Store) -> Aggregate:
-    """Read an aggregate whole: its parts in their order, its lookups as of now."""
+    """Read an aggregate whole: its parts in their order, its lookups as of now. Raise RecordError where there is no order."""
     aggregate = Aggregate(root)
     for part in plan.parts:
         rows = _rows(plan, part, root_key, store)
@@ -143,9 +145,23 @@ def _rows(plan: EntityPlan, part: PartPlan, root_key: bytes, store: Store) -> li
     keys = store.get(_children_key(plan, part, root_key)) or ()
     rows = [row for key in keys if (row := store.get(image_key(part.table, key))) is not None]
     order_by = part.order_by
-    if order_by is not None:
-        rows.sort(key=lambda row: (row[order_by] is None, row[order_by]))
+    if order_by is not None and len(rows) > 1:
+        rows = _in_order(rows, order_by, plan.mapping.orders[part.alias], part)
     return rows
+
+
+def _in_order(rows: list[Row], name: str, read: Read, part: PartPlan) -> list[Row]:
+    """Sort the rows of a part by a column, as its type orders values; rows without one come last."""
+    try:
+        return sorted(
+            rows,
+            key=lambda row: (True, None) if (value := row[name]) is None else (False, read(value)),
+        )
+    except KeyError as error:
+        raise RecordError("image", "incomplete", INCOMPLETE.format(name), part.table) from error
+    except Exception as error:  # whatever a reader makes of the value of another type than its own
+        message = f"the rows of `{part.alias}` can't be ordered by column `{name}`"
+        raise RecordError("map", "conversion", message, part.table) from error
 
 
 def _value(path: str, aggregate: Aggregate) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas import expressions as form
-from schemas.captured import Table
+from schemas.captured import Column, Table
 from schemas.declarations import Mapping
 from schemas.errors import TongbuError
 from schemas.expressions import Lookup, Part
@@ -18,6 +18,7 @@ from streams.errors import RecordError
 from streams.records import Row
 from streams.stages.map_code import Reads, Scope, fields_of
 from streams.stages.map_nodes import ROOT, Fields, Rows
+from streams.stages.source_types import Read, family
 
 #: A row image that could not be completed carries the error's code under this name, which no column can have.
 BROKEN = "\0broken"
@@ -51,11 +52,16 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class CompiledMapping:
-    """A mapping in force; with misfits it can't be evaluated, and its tables are quarantined."""
+    """
+    A mapping in force; with misfits it can't be evaluated, and its tables are quarantined.
+
+    `orders` read the columns that the rows of parts are ordered by, by the alias of the part.
+    """
 
     mapping: Mapping
     reads: Reads
     fields: Fields
+    orders: dict[str, Read]
 
     def __call__(self, aggregate: Aggregate) -> dict[str, Any]:
         """Give the mapped fields; raise RecordError where a value does not fit, or a required one is missing."""
@@ -89,9 +95,14 @@ def compile_mapping(
         raise TongbuError(f"{mapping.mapping}: the entity has no field `{unknown[0]}`")
     reads = Reads()
     _structure(mapping, root, parts, singles, reads)
+    orders = {
+        alias: _order(parts[alias].column(part.order_by))
+        for alias, part in mapping.parts.items()
+        if part.order_by is not None
+    }
     scope = Scope(source, zone, reads, root, {**singles, ROOT: root}, parts)
     sums_last = sorted(mapping.fields.items(), key=lambda each: isinstance(each[1], form.Sum))
-    return CompiledMapping(mapping, reads, fields_of(dict(sums_last), avro_fields, scope))
+    return CompiledMapping(mapping, reads, fields_of(dict(sums_last), avro_fields, scope), orders)
 
 
 def _structure(
@@ -117,6 +128,16 @@ def _part(part: Part, table: Table, root: Table, reads: Reads) -> None:
     if set(part.join.values()) != set(root.key):
         joined = f"a part joins {sorted(part.join.values())}, but the key of {root.qualified} is {sorted(root.key)}"
         reads.refuse(root, ", ".join(root.key), joined)
+
+
+def _order(column: Column | None) -> Read:
+    """Give how a column is read to order by it: as it comes where its type is not known, or infinity is a number, too."""
+    found = None if column is None else family(column.type)
+    return _as_it_comes if found is None or found.name in ("date", "timestamp") else found.read
+
+
+def _as_it_comes(value: Any) -> Any:
+    return value
 
 
 def _lookup(

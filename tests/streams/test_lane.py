@@ -7,11 +7,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
-from lanes import MAPPING, PLACEHOLDER, Log, Reader, declarations, head, line
+from lanes import CAPTURED, MAPPING, PLACEHOLDER, Log, Reader, declarations, head, line
 
 from schemas import control, lane_offset
+from schemas.captured import Column
 from streams import republishing, spool, state, withheld
 from streams.errors import LaneStopped
 from streams.stages import encode
@@ -398,6 +400,60 @@ def test_a_later_good_state_of_a_withheld_id_is_published_and_closes_its_letter(
     assert [letter["state"] for letter in reader.letters(outputs)] == ["open", "superseded"]
     assert len({letter["id"] for letter in reader.letters(outputs)}) == 1
     assert [record["id"] for record in reader.records(outputs)] == ["erp:SO1"]
+
+
+def ordered_by(type_: str) -> tuple[dict[str, Any], control.CapturedSchema]:
+    """Give a mapping that orders lines by the column `rank`, and the tables with that column."""
+    lines = MAPPING["parts"]["lines"] | {"order_by": "rank"}
+    heads, lines_table = CAPTURED.tables
+    rank = Column(name="rank", type=type_)
+    lines_table = msgspec.structs.replace(lines_table, columns=(*lines_table.columns, rank))
+    captured = msgspec.structs.replace(CAPTURED, tables=(heads, lines_table))
+    return MAPPING | {"parts": {"lines": lines}}, captured
+
+
+def ranked(number: int, rank: Any) -> tuple[str, str, dict[str, Any]]:
+    return "c", "line", line(number, no=number) | {"rank": rank}
+
+
+def test_lines_stand_in_the_order_of_their_columns_type_those_without_a_value_last(
+    reader: Reader,
+) -> None:
+    mapping, captured = ordered_by("numeric(10,2)")
+    log = Log().start()
+    log.control(captured)
+    log.control(declarations(mapping))
+    log.transaction(
+        ("c", "head", head()), ranked(1, "10.00"), ranked(2, None), ranked(3, "9.00"),
+        ranked(4, 9.5),  # of before the column became numeric
+    )  # fmt: skip
+
+    record, *_ = reader.records(reader.run(log))
+
+    assert [each["line_no"] for each in record["lines"]] == [3, 4, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"), [(line(1), "incomplete"), (line(1) | {"rank": "x"}, "conversion")]
+)
+def test_an_order_whose_lines_can_not_be_ordered_is_withheld_and_others_go_on(
+    reader: Reader, bad: dict[str, Any], code: str
+) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head()), ("c", "line", bad))
+    reader.run(log)
+    mapping, captured = ordered_by("integer")
+    log.control(captured)
+    log.control(declarations(mapping))
+    log.transaction(ranked(2, 2), ("c", "head", head(2)))
+
+    outputs = reader.run(log)
+
+    assert {(each["entity_id"], each["code"]) for each in reader.letters(outputs)} == {
+        ("erp:SO1", code)
+    }
+    assert reader.lane.withheld == 1
+    assert {record["id"] for record in reader.records(outputs)} == {"erp:SO2"}
 
 
 def withheld_order(log: Log) -> None:
