@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
@@ -73,7 +74,8 @@ class Message:
 def entity_record(draft: Draft, moment: Moment, index: int, count: int) -> dict[str, Any]:
     """Encode a draft; give the record of the transaction message. Raise RecordError where it does not fit Avro."""
     plan, version = draft.plan, moment.lane_offset
-    value = {
+    writer = plan.writer
+    value: dict[str, Any] = {
         "meta": {
             "event_id": f"{moment.source}:{version}:{plan.entity}:{draft.id}",
             "source": moment.source,
@@ -93,10 +95,10 @@ def entity_record(draft: Draft, moment: Moment, index: int, count: int) -> dict[
         },
         "source_refs": _source_refs(draft, moment.source),
         "ext": {},
-        **draft.fields,
     }
-    writer = plan.writer
     try:
+        is_stored = draft.operation == "delete"
+        value |= _revive(writer.expanded, draft.fields) if is_stored else draft.fields
         encoded = writer.encode(value)
     except Exception as error:
         raise RecordError(
@@ -109,6 +111,28 @@ def entity_record(draft: Draft, moment: Moment, index: int, count: int) -> dict[
         "version": version,
         "value": encoded,
     }
+
+
+def _revive(avro_type: Any, value: Any) -> Any:
+    """
+    Turn the state's form of a value back into what Avro writes: decimals stand there as text.
+
+    What the schema no longer has is left out.
+    """
+    if value is None:
+        return None
+    if isinstance(avro_type, list):
+        return _revive(next(each for each in avro_type if each != "null"), value)
+    if not isinstance(avro_type, dict):
+        return value
+    if avro_type.get("logicalType") == "decimal":
+        return Decimal(value)
+    if avro_type["type"] == "record":
+        types = {each["name"]: each["type"] for each in avro_type["fields"]}
+        return {name: _revive(types[name], each) for name, each in value.items() if name in types}
+    if avro_type["type"] == "array":
+        return [_revive(avro_type["items"], each) for each in value]
+    return value
 
 
 def _source_refs(draft: Draft, source: str) -> list[dict[str, str]]:

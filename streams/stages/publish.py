@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -32,7 +31,11 @@ _unpack = msgspec.msgpack.Decoder().decode
 
 
 class Draft:
-    """A canonical record before it is encoded; `fields` without meta. `packed` is its form in the state."""
+    """
+    A canonical record before it is encoded; `fields` without meta. `packed` is its form in the state.
+
+    The fields of a delete are in that form, too: what was published last, maybe by another schema than now.
+    """
 
     def __init__(
         self,
@@ -183,7 +186,7 @@ def remember(draft: Draft, version: int, store: Store) -> None:
 def _deleted(plan: EntityPlan, id_: str, store: Store) -> Iterator[Draft]:
     published = store.get(_published_key(plan, id_))
     if published is not None:
-        yield Draft(plan, id_, "delete", _revive(plan.writer.expanded, _unpack(published[1])))
+        yield Draft(plan, id_, "delete", _unpack(published[1]))
 
 
 def _current(
@@ -253,21 +256,3 @@ def _published_key(plan: EntityPlan, id_: str) -> bytes:
 def index_key(plan: EntityPlan, id_: str) -> bytes:
     """Give the place of an id in the index from ids to root rows."""
     return b"idx\0" + f"{plan.entity}\0{id_}".encode()
-
-
-def _revive(avro_type: Any, value: Any) -> Any:
-    """Turn the state's form of a value back into what Avro writes: decimals stand there as text."""
-    if value is None:
-        return None
-    if isinstance(avro_type, list):
-        return _revive(next(each for each in avro_type if each != "null"), value)
-    if not isinstance(avro_type, dict):
-        return value
-    if avro_type.get("logicalType") == "decimal":
-        return Decimal(value)
-    if avro_type["type"] == "record":
-        types = {each["name"]: each["type"] for each in avro_type["fields"]}
-        return {name: _revive(types[name], each) for name, each in value.items()}
-    if avro_type["type"] == "array":
-        return [_revive(avro_type["items"], each) for each in value]
-    return value

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
-from lanes import CAPTURED, MAPPING, PLACEHOLDER, Log, Reader, declarations, head, line
+from lanes import CAPTURED, MAPPING, PLACEHOLDER, SCHEMAS, Log, Reader, declarations, head, line
 
+from bench.lane_log import DECIMAL, ORDER
 from schemas import control, lane_offset
 from schemas.captured import Column
 from streams import republishing, spool, state, withheld
@@ -111,6 +112,60 @@ def test_a_deleted_order_is_a_delete_record_with_its_last_state_and_a_tombstone(
         False,
         True,
     ]
+
+
+def without(name: str, retyped: str = "") -> dict[str, Any]:
+    """Give the schema of orders without a field, and with another one that is a decimal now."""
+    fields = [
+        each | {"type": DECIMAL} if each["name"] == retyped else each
+        for each in ORDER["fields"]
+        if each["name"] != name
+    ]
+    return ORDER | {"fields": fields}
+
+
+def with_schema(schema: dict[str, Any], fields: dict[str, Any]) -> control.Declarations:
+    """Give declarations that write orders by another schema; `fields` are mapped instead, None: no longer."""
+    mapped = {name: each for name, each in (MAPPING["fields"] | fields).items() if each is not None}
+    bundle = declarations(MAPPING | {"version": 2, "fields": mapped})
+    _, *others = bundle.schemas
+    orders = control.OutputSchema(topic="canonical.order.v1", id=1, schema=schema)
+    return msgspec.structs.replace(bundle, schemas=(orders, *others))
+
+
+def test_an_order_that_was_published_with_a_field_that_is_no_more_is_deleted_without_it(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log().start()
+    order(log)
+    reader.run(log)
+    log.control(with_schema(without("note"), {"note": None}))
+    log.transaction(("d", "head", None, {"id": 1}))
+    outputs = reader.run(log)
+    monkeypatch.setitem(SCHEMAS, 1, without("note"))
+
+    (record,) = reader.records(outputs)
+
+    assert (record["meta"]["operation"], record["code"]) == ("delete", "SO1")
+    assert "note" not in record
+
+
+def test_a_delete_whose_last_state_does_not_fit_the_schema_any_more_is_withheld_and_others_go_on(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log().start()
+    order(log)
+    reader.run(log)
+    schema = without("note", retyped="code")
+    log.control(with_schema(schema, {"note": None, "code": "state"}))
+    log.transaction(("d", "head", None, {"id": 1}), ("c", "head", head(2)))
+    outputs = reader.run(log)
+    monkeypatch.setitem(SCHEMAS, 1, schema)
+
+    (letter,) = reader.letters(outputs)
+
+    assert (letter["entity_id"], letter["state"], letter["code"]) == ("erp:SO1", "open", "not-avro")
+    assert [record["id"] for record in reader.records(outputs)] == ["erp:SO2"]
 
 
 def test_a_line_that_moves_to_another_order_changes_both(reader: Reader) -> None:
