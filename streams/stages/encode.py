@@ -16,6 +16,7 @@ from streams.in_force import InForce
 from streams.records import LaneRecord, Letter, Output
 from streams.spool import Spool
 from streams.stages.publish import Draft
+from streams.stages.size import fits, fitting
 
 #: Rows of mirrored tables have no topic of their own.
 _MIRROR = {MIRROR_TABLE, MIRROR_ROW}
@@ -72,7 +73,7 @@ class Message:
 
 
 def entity_record(draft: Draft, moment: Moment, index: int, count: int) -> dict[str, Any]:
-    """Encode a draft; give the record of the transaction message. Raise RecordError where it does not fit Avro."""
+    """Encode a draft; give the record of the transaction message. Raise RecordError where it does not fit Avro or Kafka."""
     plan, version = draft.plan, moment.lane_offset
     writer = plan.writer
     value: dict[str, Any] = {
@@ -109,7 +110,7 @@ def entity_record(draft: Draft, moment: Moment, index: int, count: int) -> dict[
         "key": draft.id,
         "operation": draft.operation,
         "version": version,
-        "value": encoded,
+        "value": fitting(encoded),
     }
 
 
@@ -210,8 +211,9 @@ def transaction_outputs(
 
 
 def dead_letter(letter: Letter, moment: Moment, in_force: InForce, partition: int = 0) -> Output:
-    """Encode a dead letter."""
+    """Encode a dead letter; one whose original is too large goes without it."""
     record = moment.record
+    sealed = letter.sealed
     value = {
         "id": letter.id,
         "state": letter.state,
@@ -226,7 +228,7 @@ def dead_letter(letter: Letter, moment: Moment, in_force: InForce, partition: in
         "entity_id": letter.entity_id,
         "declarations": in_force.hash,
         "at": record.timestamp,
-        "sealed": letter.sealed,
+        "sealed": sealed if sealed is not None and fits(sealed) else None,
         "digest": sha256(record.key or b"").hexdigest(),
     }
     writer = in_force.dead_letters

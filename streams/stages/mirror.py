@@ -21,6 +21,7 @@ from streams.errors import RecordError
 from streams.records import Row, RowChange
 from streams.stages.image import Store, image_key
 from streams.stages.map import BROKEN, INCOMPLETE
+from streams.stages.size import fitting
 from streams.stages.source_types import family, reader
 
 if TYPE_CHECKING:
@@ -150,8 +151,8 @@ class MirrorRows:
         self, plan: MirrorPlan, id_: str, operation: str, row: Row, values: list[str | None]
     ) -> None:
         key = [_key_text(name, text, row) for name, text in plan.key]
+        value = fitting(plan.encode({"table": plan.entity, "key": key, "values": values}))
         self.describe(plan)
-        value = plan.encode({"table": plan.entity, "key": key, "values": values})
         self._append(MIRROR_ROW, id_, operation, value)
 
     def _append(self, topic: str, key: str, operation: str, value: bytes) -> None:

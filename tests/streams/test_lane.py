@@ -17,7 +17,7 @@ from schemas import control, lane_offset
 from schemas.captured import Column
 from streams import republishing, spool, state, withheld
 from streams.errors import LaneStopped
-from streams.stages import encode
+from streams.stages import encode, size
 
 
 @pytest.fixture
@@ -455,6 +455,24 @@ def test_a_later_good_state_of_a_withheld_id_is_published_and_closes_its_letter(
     assert [letter["state"] for letter in reader.letters(outputs)] == ["open", "superseded"]
     assert len({letter["id"] for letter in reader.letters(outputs)}) == 1
     assert [record["id"] for record in reader.records(outputs)] == ["erp:SO1"]
+
+
+def test_a_record_that_is_too_large_for_kafka_is_withheld_and_its_letter_is_not(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(size, "RECORD_BYTES", 5_000)
+    log = Log().start()
+    log.transaction(("c", "head", head(1, note="n" * 5_000)), ("c", "head", head(2)))
+    log.transaction(
+        ("c", "head", head(3, note="n" * 5_000)), ("c", "line", line(3, 3, amount="NaN"))
+    )
+
+    outputs = reader.run(log)
+
+    assert [record["id"] for record in reader.records(outputs)] == ["erp:SO2"]
+    assert [
+        (each["entity_id"], each["code"], each["sealed"]) for each in reader.letters(outputs)
+    ] == [("erp:SO1", "too-large", None), ("erp:SO3", "conversion", None)]
 
 
 def ordered_by(type_: str) -> tuple[dict[str, Any], control.CapturedSchema]:

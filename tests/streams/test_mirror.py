@@ -13,6 +13,7 @@ from lanes import CAPTURED, Log, Reader, declarations
 from schemas import control
 from schemas.captured import Column, Table
 from schemas.catalog import MIRROR_ROW, MIRROR_TABLE, Catalog
+from streams.stages import size
 from streams.stages.mirror import can_be_mirrored, text_of
 
 
@@ -155,3 +156,16 @@ def test_a_row_that_was_read_before_its_table_had_a_column_of_its_key_is_withhel
 
     assert rows == [("create", "erp:public.days[7]")]
     assert letters == [("erp:public.days[null]", "open", "incomplete")]
+
+
+def test_a_mirrored_row_that_is_too_large_for_kafka_is_withheld_and_others_go_on(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(size, "RECORD_BYTES", 1_000)
+    log = mirrored(days("day"))
+    log.transaction(("c", "days", day(1, note="n" * 1_000)), ("c", "days", day(2)))
+
+    rows, letters = told(reader, log)
+
+    assert rows == [("create", "erp:public.days[2]")]
+    assert letters == [("erp:public.days[1]", "open", "too-large")]
