@@ -9,6 +9,7 @@ from typing import Annotated
 
 import structlog
 import typer
+from structlog.dev import ConsoleRenderer, plain_traceback
 
 from tongbu.instance import complete_environment
 from tongbu.stack.commands import InstanceName
@@ -21,6 +22,8 @@ def console() -> None:
     """Run one process in the foreground, as containers do; it tells what it does on stderr."""
     faulthandler.enable()  # a crash in compiled code says where it was
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    # Not with the values of variables, as by default: there are rows among them (invariant I11).
+    ConsoleRenderer.get_active().exception_formatter = plain_traceback
 
 
 @app.command()

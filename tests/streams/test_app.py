@@ -27,3 +27,32 @@ def test_a_worker_whose_stop_waits_for_kafka_ends_after_its_patience() -> None:
     )
     assert done.returncode == 0
     assert "the next start goes on from the position on disk" in done.stdout + done.stderr
+
+
+_FAILURE = """
+import sys, structlog
+from tongbu.run import console
+
+def fail(row):
+    raise KeyError("column")
+
+console()
+try:
+    fail({"name": sys.argv[1]})
+except KeyError:
+    structlog.get_logger("x").exception("a lane can't go on", source="erp")
+"""
+
+
+def test_the_log_of_an_exception_says_where_it_was_without_the_values_of_variables() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FAILURE, "Zhang San"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "a lane can't go on" in done.stderr
+    assert "in fail" in done.stderr
+    assert "KeyError: 'column'" in done.stderr
+    assert "Zhang San" not in done.stdout + done.stderr
