@@ -19,6 +19,9 @@ from streams.records import Change, Row, RowChange
 from streams.spool import Spool
 from streams.stages.map import BROKEN
 
+#: Stands before the former key of a row whose present one is not known; keys begin with a bracket.
+_KEYLESS = b"~"
+
 
 class Store(Protocol):
     """What the stages need of the state: reads see earlier writes."""
@@ -85,13 +88,12 @@ def rekey(table: Table, store: Store) -> Iterator[RowChange]:
     """
     Move the images of a table to the places that its present key gives them.
 
-    Rows that were never seen with a column of that key stay where they are, until a snapshot reads them.
+    Rows that were never seen with a column of that key stand beside all others, until a snapshot reads them.
     """
     prefix = image_key(table.qualified, b"")
     for place, row in store.iterate(prefix):
-        if any(name not in row for name in table.key):
-            continue
-        old, new = place.removeprefix(prefix), row_key(row, table.key)
+        old, lacking = place.removeprefix(prefix), [name for name in table.key if name not in row]
+        new = _KEYLESS + old if lacking else row_key(row, table.key)
         if old != new:
             store.put(place, None)
             store.put(image_key(table.qualified, new), row)

@@ -155,7 +155,7 @@ def test_a_row_that_was_read_before_its_table_had_a_column_of_its_key_is_withhel
     rows, letters = told(reader, log)
 
     assert rows == [("create", "erp:public.days[7]")]
-    assert letters == [("erp:public.days[null]", "open", "incomplete")]
+    assert letters == [("erp:public.days~[1]", "open", "incomplete")]
 
 
 def test_a_mirrored_row_that_is_too_large_for_kafka_is_withheld_and_others_go_on(

@@ -295,11 +295,12 @@ def test_a_table_with_another_key_keeps_its_rows_that_were_never_seen_with_all_o
         for each in CAPTURED.tables
     )
     log.control(msgspec.structs.replace(CAPTURED, tables=tables))
-    log.transaction(*(("u", "head", head(number, state=1)) for number in (1, 2)))
+    other = line(3, 2, amount="4.0000") | {"serial": 1}
+    log.transaction(("u", "head", head(1, state=1)), ("c", "line", other))
 
     records = reader.records(reader.run(log))
 
-    assert [each["gross"]["amount"] for each in records] == [1, 2]
+    assert [each["gross"]["amount"] for each in records] == [1, 6]
 
 
 @pytest.mark.parametrize("what", ["emptied", "given another key"])
