@@ -22,8 +22,9 @@ _NOT_FOUND = 404
 _HISTORY = "schema.history.internal.kafka.topic"
 #: Settings that a running connector has got otherwise than when it was new (`capture_more`).
 _ITS_OWN = (_HISTORY, "snapshot.mode")
+STOPPED = "STOPPED"
 #: States that pass.
-STARTING = ("starting", "UNASSIGNED", "RESTARTING", "STOPPED")
+STARTING = ("starting", "UNASSIGNED", "RESTARTING", STOPPED)
 _CONFLICT = 409
 #: Why MariaDB's and MySQL's connector does not start after its first snapshot was cut before it had a place in the log.
 NO_PLACE = "Source offset 'file' parameter is missing"
@@ -89,7 +90,7 @@ def reset(deployment: Deployment, source: str) -> None:
     """Stop a connector and forget where it stood: its next start snapshots all its tables."""
     with client(deployment) as connect:
         forget_place(connect, source)
-        live = _without_name(connect.get(f"/connectors/{source}/config").raise_for_status().json())
+        live = _without_name(ask(connect, f"/connectors/{source}/config").json())
         anew = live | {"snapshot.mode": common_settings()["snapshot.mode"]}
         if anew != live:
             send(connect, "PUT", f"/connectors/{source}/config", anew)
@@ -111,10 +112,10 @@ def _check_offset(deployment: Deployment, source: str) -> None:
 def uncaptured(deployment: Deployment, source: str) -> list[str] | None:
     """Give the mapped tables that a source's connector does not capture; None where there is no connector yet."""
     with client(deployment) as connect:
-        answer = connect.get(f"/connectors/{source}/config")
+        answer = ask(connect, f"/connectors/{source}/config")
     if answer.status_code == _NOT_FOUND:
         return None
-    return _missing(deployment, source, answer.raise_for_status().json())
+    return _missing(deployment, source, answer.json())
 
 
 def _missing(deployment: Deployment, source: str, live: dict[str, str]) -> list[str]:
@@ -130,7 +131,7 @@ def capture_more(deployment: Deployment, source: str) -> None:
     which `recovery` fills from the live catalog; its place in the binlog stays.
     """
     with client(deployment) as connect:
-        live = _without_name(connect.get(f"/connectors/{source}/config").raise_for_status().json())
+        live = _without_name(ask(connect, f"/connectors/{source}/config").json())
         declared = settings(deployment, source)
         wanted = declared | {key: live[key] for key in _ITS_OWN if key in live}
         if _HISTORY in wanted:
@@ -150,6 +151,7 @@ def _put(deployment: Deployment, source: str, wanted: dict[str, str]) -> None:
     _check_offset(deployment, source)
     with client(deployment) as connect:
         send(connect, "PUT", f"/connectors/{source}/config", wanted)
+        _leave_stopped(connect, source)
         _wait_until_running(connect, source)
 
 
@@ -176,8 +178,17 @@ def restart(deployment: Deployment, source: str) -> None:
         resume(deployment, source)
         return
     with client(deployment) as connect:
-        send(connect, "POST", f"/connectors/{source}/restart?includeTasks=true")
+        if not _leave_stopped(connect, source):
+            send(connect, "POST", f"/connectors/{source}/restart?includeTasks=true")
         _wait_until_running(connect, source)
+
+
+def _leave_stopped(connect: httpx.Client, source: str) -> bool:
+    """Resume a connector that stands stopped, as one does whose `reset` was cut; tell whether it did. A restart would leave it so."""
+    stands = state(connect, source) == STOPPED
+    if stands:
+        send(connect, "PUT", f"/connectors/{source}/resume")
+    return stands
 
 
 def forget(connect: httpx.Client, name: str) -> None:

@@ -25,7 +25,6 @@ _FOR_THE_LOG = ("heartbeat.", "schema.history.internal.", "slot.", "signal.")
 #: Added to the source's server id, which MariaDB and MySQL want to be unique among all that connect as a replica.
 _SERVER_IDS_APART = 10_000
 
-_STOPPED = "STOPPED"
 
 #: A worker that was killed is back in that time.
 _PATIENCE_SECONDS = 60.0
@@ -109,8 +108,8 @@ def check(deployment: Deployment, snapshot: str) -> None:
         state = connectors.state(connect, snapshot)
         if connectors.NO_PLACE in state:
             connectors.forget_place(connect, snapshot)
-            state = _STOPPED
-        if state == _STOPPED:  # also where the one who stopped it was killed
+            state = connectors.STOPPED
+        if state == connectors.STOPPED:  # also where the one who stopped it was killed
             connectors.send(connect, "PUT", f"/connectors/{snapshot}/resume")
     if state != "RUNNING" and state not in connectors.STARTING:
         raise TongbuError(
