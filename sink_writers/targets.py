@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -61,13 +61,19 @@ def plan(binding: Binding, catalog: Catalog) -> list[str]:
     found = target.tables(catalog)
     with closing(target.connect()) as connection:
         live = target.live(connection)
-        statements = target.prepare(connection)
+        statements = _own(target, connection, live)
         _check(target, connection, [table for table in found if table.name in live])
-        statements += [sql for name, sql in target.own_tables().items() if name not in live]
         for table in found:
             statements += _missing(target, table, live.get(table.name))
         statements += _references(target, connection, found)
         return [*statements, *target.routines(connection, found)]
+
+
+def own(binding: RelationalBinding) -> list[str]:
+    """Give the statements that Tongbu's own tables still need."""
+    target = dialect(binding)
+    with closing(target.connect()) as connection:
+        return _own(target, connection, target.live(connection))
 
 
 def without_table(binding: RelationalBinding, catalog: Catalog) -> list[str]:
@@ -202,6 +208,11 @@ def set_aside(binding: RelationalBinding) -> dict[str, dict[str, str]]:
         for table, key, reason in cursor.fetchall():
             found.setdefault(table, {})[key] = reason
     return found
+
+
+def _own(target: Any, connection: Any, live: Container[str]) -> list[str]:
+    statements: list[str] = target.prepare(connection)  # first: it chooses MySQL's collation
+    return statements + [sql for name, sql in target.own_tables().items() if name not in live]
 
 
 def _references(target: Any, connection: Any, found: list[TargetTable]) -> list[str]:

@@ -14,7 +14,7 @@ from schemas.declarations import RelationalBinding
 from schemas.errors import TongbuError
 from sink_writers import bindings
 from tongbu.deploy import commands as deploy
-from tongbu.deploy import fills, lanes, mirrors, snapshots
+from tongbu.deploy import lanes, mirrors, snapshots
 from tongbu.deploy.commands import FolderOption, JsonOption, NamespaceOption, deployment
 from tongbu.deploy.deployment import Deployment
 from tongbu.deploy.mirrors import Plan
@@ -55,7 +55,8 @@ def mirror(
     beside the live traffic (as `tongbu snapshot` does).
 
     Tables that can't be captured without harm or loss are named with what would help, and left alone; the others go
-    on. Exit code 1 when there are such. Running it again adds what is new. The rows are those of the source, the
+    on. Exit code 1 when there are such. Running it again adds what is new, and goes on
+    where it was ended. The rows are those of the source, the
     columns' types the same in the same family of databases, else the closest that is exact.
 
     Example: tongbu mirror erp 'public.Ap_*' 'public.GL_*' --to warehouse --prefix u8_
@@ -76,11 +77,11 @@ def mirror(
             {name: left_out[name] for name in left_out if name in found.tables},
         )
         console.print(f"declared in {file}", highlight=False)
+    if not dry_run and (found.tables or found.known):
         now = deployment(instance, namespace, declarations)
         deploy.perform(now, None, lambda change: deploy.show(console, change))
-        _fill(now, source, binding, found)
-    if read and not dry_run:
-        _read(deployment(instance, namespace, declarations), source, found, console)
+        if read:
+            _read(now, source, found, console)
     console.print(
         f"{len(found.tables)} tables {'would be ' if dry_run else ''}mirrored to {to}, "
         f"{len(found.known)} were already, {len(found.refused)} refused, in {time.monotonic() - began:.1f} s",
@@ -90,15 +91,6 @@ def mirror(
         typer.echo(orjson.dumps(asdict(found)).decode())
     if found.refused:
         raise typer.Exit(1)
-
-
-def _fill(subject: Deployment, source: str, binding: RelationalBinding, found: Plan) -> None:
-    """Fill the target with the tables that are read: applying has read new ones before the mirror came into force."""
-    known = lanes.read(subject, source)
-    if filled := [
-        each for each in found.tables if each in known.tables and each not in known.incomplete
-    ]:
-        fills.start(subject, binding, filled)
 
 
 def _read(subject: Deployment, source: str, found: Plan, console: Console) -> None:

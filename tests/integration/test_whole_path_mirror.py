@@ -86,6 +86,25 @@ def test_a_table_that_is_captured_already_is_mirrored_with_its_rows(
         warehouse.execute(damage.format('left("cCusName", -1)'))
 
 
+def test_a_mirror_that_is_only_declared_has_its_earlier_rows_after_apply(
+    world: World, declarations: Path
+) -> None:
+    """As by hand, or by a `tongbu mirror` that was ended once it had written the declaration."""
+    source, target = world.environment["ERP_DSN"], world.environment["WAREHOUSE_DSN"]
+    file = declarations / "mirrors" / "erp-to-warehouse.yaml"
+    file.write_text(file.read_text() + "  public.Inventory: u8_Inventory\n")
+
+    code, said = tongbu(world, "apply", "--declarations", str(declarations))
+
+    assert code == 0, said
+    _wait_until(
+        lambda: content(source, '"Inventory"') == content(target, 'canonical."u8_Inventory"')
+    )
+    assert content(source, '"Inventory"')
+    code, said = tongbu(world, "plan", "--declarations", str(declarations))
+    assert "fill" not in said
+
+
 def test_the_tables_of_an_unknown_erp_are_one_command(world: World, tmp_path: Path) -> None:
     """Rows of before, of meanwhile and of later: every value is compared. `python -m bench mirrors` does it with 250 tables."""
     report = measure(world.instance, Plan(tables=6, rows=20), tmp_path, print)

@@ -10,6 +10,7 @@ from schemas.control import Republish
 from schemas.declarations import RelationalBinding
 from schemas.errors import ServiceUnavailable, TongbuError
 from sink_writers import targets
+from sink_writers.fills import Fill
 from tongbu import topics
 from tongbu.deploy import lanes
 from tongbu.deploy.deployment import Change, Deployment
@@ -86,12 +87,22 @@ def needed(deployment: Deployment, binding: RelationalBinding, entities: Sequenc
 
 
 def plan(deployment: Deployment) -> Iterator[Change]:
-    """Ask for the fills that are announced and have not begun: tables that are new to a target that was read."""
+    """Ask for the fills that have not begun: of tables that are new to a target that was read, and of mirrored tables."""
     for declared in deployment.bindings:
         binding = declared.value
-        if isinstance(binding, RelationalBinding) and (waiting := _waiting(binding)):
-            what = ", ".join(dict.fromkeys(record.entity for record in waiting))
-            yield Change("fill", binding.binding, "begin", what, partial(_ask, deployment, binding))
+        if not isinstance(binding, RelationalBinding):
+            continue
+        unknown, waiting = _unannounced(deployment, binding), _waiting(binding)
+        if unknown or waiting:
+            what = ", ".join(dict.fromkeys([*(record.entity for record in waiting), *unknown]))
+            do = partial(_begin, deployment, binding, unknown)
+            yield Change("fill", binding.binding, "begin", what, do)
+
+
+def _begin(deployment: Deployment, binding: RelationalBinding, unknown: Sequence[str]) -> None:
+    if unknown:
+        announce(deployment, binding, unknown)
+    _ask(deployment, binding)
 
 
 def _ask(deployment: Deployment, binding: RelationalBinding) -> None:
@@ -99,14 +110,37 @@ def _ask(deployment: Deployment, binding: RelationalBinding) -> None:
         lanes.append(deployment, *waiting)
 
 
+def _unannounced(deployment: Deployment, binding: RelationalBinding) -> list[str]:
+    """
+    Give the mirrored tables that the lanes know whole and of which no fill was ever announced.
+
+    So a mirror is filled however it came into the declarations, and also where what declared it was ended before.
+    """
+    mirrored = mirrored_in(deployment, binding)
+    if not mirrored or (found := _announced(binding)) is None:
+        return []
+    known = {(each.source, each.entity) for each in found}
+    new = [(table, source) for table, source in mirrored.items() if (source, table) not in known]
+    read = {source: lanes.read(deployment, source) for source in {source for _, source in new}}
+    return [
+        table
+        for table, source in new
+        if table in read[source].tables and table not in read[source].incomplete
+    ]
+
+
 def _waiting(binding: RelationalBinding) -> list[Republish]:
     """Give the first chunk of each fill that no chunk came of. A lane publishes a chunk once, however often it is asked."""
-    try:
-        found = targets.condition(binding).fills
-    except ServiceUnavailable:  # its tables are still to be made
-        return []
     return [
         Republish(source=each.source, entity=each.entity, fill=each.id, bindings=(binding.binding,))
-        for each in found
+        for each in _announced(binding) or ()
         if not each.is_done and not each.reached
     ]
+
+
+def _announced(binding: RelationalBinding) -> list[Fill] | None:
+    """Give the fills that a target knows; None where its tables are still to be made."""
+    try:
+        return targets.condition(binding).fills
+    except ServiceUnavailable:
+        return None

@@ -32,7 +32,8 @@ def _perform(deployment: Deployment, binding: Binding, statements: list[str]) ->
         targets.apply(binding, statements)
         return
     new = targets.without_table(binding, deployment.catalog)
-    is_needed = fills.needed(deployment, binding, new)
-    targets.apply(binding, statements)
-    if is_needed:
+    if fills.needed(deployment, binding, new):
+        # Before they are made: where a later statement is refused, they are there at the next apply, and no longer new.
+        targets.apply(binding, targets.own(binding))
         fills.announce(deployment, binding, new)
+    targets.apply(binding, targets.plan(binding, deployment.catalog))
