@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
@@ -24,6 +24,7 @@ def compare(
 ) -> None:
     """Compare each declared table of each mirror; those that the target does not have yet are told as missing."""
     known = {binding.binding: binding for binding in bindings}
+    common = {name: frozenset(ids) for name, ids in report.set_apart.items()}
     for source, declared in deployment.sources.items():
         dsn = deployment.environment[f"{source.upper()}_DSN"]
         for mirror in deployment.mirrors_of(source):
@@ -38,13 +39,14 @@ def compare(
                     if name not in there:
                         parity.add(Difference(called, (), "not there yet"))
                         continue
-                    for id_, reason in apart.get(called, {}).items():
+                    own = apart.get(called, {})
+                    for id_, reason in own.items():
                         report.apart(name, id_, f"set aside by {binding.binding}: {reason}")
                     late = compare_table(
                         there[name],
                         source_side(declared.database, name, dsn),
                         target_side(binding.kind, called, targets.dialect(binding)),
-                        _keys(source, name, report.set_apart.get(name, {})),
+                        _keys(source, name, common.get(name, frozenset()) | own.keys()),
                         parity,
                     )
                     if late:
@@ -56,7 +58,7 @@ def compare(
             report.undeclared[name] = undeclared
 
 
-def _keys(source: str, table: str, ids: Mapping[str, str]) -> set[Texts]:
+def _keys(source: str, table: str, ids: Iterable[str]) -> set[Texts]:
     """Give the keys that ids stand for: `<source>:<table><key as JSON>`."""
     prefix = f"{source}:{table}"
     keys = [orjson.loads(id_.removeprefix(prefix)) for id_ in ids if id_.startswith(prefix + "[")]

@@ -140,9 +140,10 @@ class _Comparison:
             late = self._late(entity)
             with self._steps.step(f"comparing {entity}") as advance:
                 records = self._records(entity)
+                common = frozenset(self._report.set_apart.get(entity, ()))
                 for binding in found:
                     if entity in binding.entities:
-                        advance(self._compare(binding, catalog, entity, records, late))
+                        advance(self._compare(binding, catalog, entity, records, late, common))
 
     def _late(self, entity: str) -> frozenset[FieldPath]:
         late = frozenset[FieldPath]().union(*(each.late_paths(entity) for each in self._sources))
@@ -171,16 +172,19 @@ class _Comparison:
         entity: str,
         records: Mapping[str, list[Record]],
         late: frozenset[FieldPath],
+        common: frozenset[str],
     ) -> int:
+        """Compare an entity's tables but for ids set apart for all targets, `common`, and those this one set aside."""
         tables = [table for table in targets.tables(binding, catalog) if table.entity == entity]
         wanted = [
             each for name, found in records.items() if name in binding.sources for each in found
         ]
         changes = merge(map(Rows(tables, self._decoder).entry, wanted))
         parity = self._report.targets[binding.binding]
-        for id_, reason in targets.set_aside(binding).get(tables[0].name, {}).items():
+        own = targets.set_aside(binding).get(tables[0].name, {})
+        for id_, reason in own.items():
             self._report.apart(entity, id_, f"set aside by {binding.binding}: {reason}")
-        apart = self._report.set_apart.get(entity, {})
+        apart = common | own.keys()
         before = parity.rows
         for table in tables:
             actual = targets.read_rows(binding, catalog, table.name)
