@@ -73,7 +73,8 @@ def status(
     """
     Show each service (does it run and answer, since when, why it last died), each lane and each sink.
 
-    Exit code 1 when one is unwell.
+    Exit code 1 when one is unwell, or what looks after them has died. A stack that was never up, or that `tongbu down`
+    has stopped, is not unwell.
     """
     from tongbu import flow
     from tongbu.stack.status import inspect, report

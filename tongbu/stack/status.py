@@ -23,7 +23,7 @@ _STYLES = {"ready": "green", "not started": "dim", "stopped": "dim"}
 
 @dataclass(frozen=True)
 class State:
-    """What is known of one service. `state`: ready, not answering, starting, dying, not started, stopped."""
+    """What is known of one service. `state`: ready, not answering, starting, dying, died, not started, stopped."""
 
     service: str
     state: str
@@ -39,15 +39,27 @@ class State:
         return self.state in _STYLES
 
 
+_DEAD_SUPERVISOR = State(
+    service="supervisord",
+    state="died",
+    pid=None,
+    uptime_seconds=None,
+    restarts=0,
+    reason="what it ran is dead or not looked after; `tongbu up` starts all again",
+    last_death=None,
+)
+
+
 def inspect(instance: Instance) -> list[State]:
-    """Ask the supervisor and each service, all at the same time."""
+    """Ask the supervisor and each service, all at the same time; a supervisor that died is told as one more service."""
     supervisor = Supervisor(instance)
     processes, died = supervisor.processes(), deaths(supervisor.logs)
     wanted = [*services.servers(instance, artifacts.folder()), *services.pipeline(instance)]
     with ThreadPoolExecutor(len(wanted)) as pool:
-        return list(
+        states = list(
             pool.map(lambda service: _state(service, processes.get(service.name), died), wanted)
         )
+    return [_DEAD_SUPERVISOR, *states] if supervisor.died() else states
 
 
 def report(states: Iterable[State]) -> RenderableType:

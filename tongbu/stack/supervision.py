@@ -53,6 +53,10 @@ class Supervisor:
             return False
         return True
 
+    def died(self) -> bool:
+        """Tell whether supervisord is gone though nobody stopped it: `stop` takes its configuration away."""
+        return self._config.exists() and not self.running()
+
     def start(self, services: Iterable[Service]) -> None:
         """Run supervisord with these services; one that runs already learns what has changed."""
         self.logs.mkdir(exist_ok=True)
@@ -95,6 +99,7 @@ class Supervisor:
                 process.wait(timeout=5 * _STOP_SECONDS)
         stop_orphans(self.folder, at_once=at_once)
         self.socket.unlink(missing_ok=True)
+        self._config.unlink(missing_ok=True)
 
     def _update(self) -> None:
         added, changed, removed = self.rpc.reloadConfig()[0]
