@@ -67,7 +67,9 @@ NamespaceOption = Annotated[
 FolderOption = Annotated[
     Path | None,
     typer.Option(
-        "--declarations", help="Another folder with mappings/ and rules/.", file_okay=False
+        "--declarations",
+        help="Another folder with mappings/, rules/ and (where streams/ has it) mirrors/; an empty one declares nothing.",
+        file_okay=False,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]

@@ -27,7 +27,7 @@ from schemas.declarations import (
     load_rules,
     load_sources,
 )
-from schemas.errors import ServiceUnavailable
+from schemas.errors import ServiceUnavailable, TongbuError
 from schemas.registry import Registry
 from sink_writers.bindings import FOLDER as BINDINGS
 
@@ -51,7 +51,8 @@ class Deployment:
     """
     The declarations of a checkout, and the environment of a stack (as `tongbu env` prints it).
 
-    `declarations` is another folder with `mappings/` and `rules/`, to try a change.
+    `declarations` is another folder with `mappings/`, `rules/` and `mirrors/`, to try a change. What the checkout has of
+    them it must have, too: raise TongbuError for one that is needed and not there, as nothing would be declared.
     """
 
     environment: dict[str, str]
@@ -71,17 +72,17 @@ class Deployment:
     @cached_property
     def mappings(self) -> list[Declared[Mapping]]:
         """All mappings."""
-        return load_mappings((self.declarations or _STREAMS) / "mappings")
+        return load_mappings(self._folder("mappings"))
 
     @cached_property
     def rules(self) -> list[Declared[Rule]]:
         """All rules."""
-        return load_rules((self.declarations or _STREAMS) / "rules")
+        return load_rules(self._folder("rules"))
 
     @property
     def mirrors_folder(self) -> Path:
         """Where the declarations of mirrored tables are."""
-        return (self.declarations or _STREAMS) / "mirrors"
+        return self._folder("mirrors")
 
     @cached_property
     def mirrors(self) -> list[Declared[Mirror]]:
@@ -137,3 +138,13 @@ class Deployment:
     def lane_topic(self, source: str) -> str:
         """The lane log of a source, with the namespace."""
         return f"{self.namespace}cdc.{source}"
+
+    def _folder(self, name: str) -> Path:
+        shipped = _STREAMS / name
+        folder = (self.declarations or _STREAMS) / name
+        if shipped.is_dir() and not folder.is_dir():
+            raise TongbuError(
+                f"{self.declarations} has no {name}/: all that streams/{name}/ declares would go",
+                f"Copy it: cp -r {shipped} {folder} (an empty folder declares nothing).",
+            )
+        return folder
