@@ -85,12 +85,20 @@ class Rows:
             return Entry(record, table, {})
         rows = {table.name: [table.row(value)]}
         for child in self._children[table.name]:
-            rows[child.name] = mine = []
-            for item in value.get(child.array or "") or ():
-                row = child.row(item)
-                row[child.id] = value["id"]
-                mine.append(row)
+            rows[child.name] = [
+                child.row(item) | {child.id: value["id"]}
+                for item in value.get(child.array or "") or ()
+            ]
         return Entry(record, table, rows, value["meta"].get("previous_id"))
+
+    def writable(self, record: Record) -> Entry:
+        """Make the rows of a record for a target; raise Refused where keys of its children repeat, too."""
+        entry = self.entry(record)
+        for child in self._children[entry.table.name]:
+            keys = [row[child.key[1]] for row in entry.rows.get(child.name, ())]
+            if len(set(keys)) < len(keys):
+                raise Refused(f"{child.name}: two rows have the same {child.key[1]}")
+        return entry
 
     def _decode(self, record: Record) -> dict[str, Any]:
         try:

@@ -300,8 +300,13 @@ def is_fenced(error: psycopg.Error) -> bool:
 
 
 def is_data_error(error: psycopg.Error) -> bool:
-    """Tell whether driver or target refuse a record as it is: SQLSTATE class 22 (data), 23 (constraint), 54 (limits)."""
-    return isinstance(error, psycopg.DataError) or (error.sqlstate or "")[:2] in ("22", "23", "54")
+    """
+    Tell whether driver or target refuse a record as it is.
+
+    By SQLSTATE class: 21 (a row twice in one statement), 22 (data), 23 (constraint), 54 (limits).
+    """
+    classes = ("21", "22", "23", "54")
+    return isinstance(error, psycopg.DataError) or (error.sqlstate or "")[:2] in classes
 
 
 def explain(name: str, error: psycopg.Error) -> TongbuError:

@@ -116,7 +116,7 @@ class MemorySink:
 
     def _entry(self, record: Record) -> Entry | None:
         try:
-            entry = self._rows.entry(record)
+            entry = self._rows.writable(record)
             if any(self._refuses(row) for rows in entry.rows.values() for row in rows):
                 raise Refused("refused by the test")
         except Refused as refusal:

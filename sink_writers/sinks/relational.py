@@ -171,7 +171,7 @@ class RelationalSink:
         self, move: Move, messages: Sequence[Message], letters: dict[tuple[str, str], int]
     ) -> str | None:
         """Everything in one `write`; raise Refused where that can't be."""
-        entries = [self._rows.entry(record) for record in self._rows.net(messages)]
+        entries = [self._rows.writable(record) for record in self._rows.net(messages)]
         if letters and any(entry.key in letters for entry in entries):
             raise Refused("a letter has to be closed")
         with self._database.single(move.place) as cursor:
@@ -230,11 +230,11 @@ class RelationalSink:
         divide(entries, partial(self._put, cursor, place), set_aside)
 
     def _entries(self, cursor: Any, place: Place, records: Iterable[Record]) -> list[Entry]:
-        """Make the rows of records; those that can't be decoded are set aside."""
+        """Make the rows of records; those that can't be decoded or written are set aside."""
         entries = []
         for record in records:
             try:
-                entries.append(self._rows.entry(record))
+                entries.append(self._rows.writable(record))
             except Refused as refusal:
                 table = self._rows.root(record)
                 self._letters.add(cursor, place, [(table, record, str(refusal), None)])

@@ -134,10 +134,10 @@ class World:
         key: str,
         version: int,
         operation: str = "update",
-        lines: dict[int, str] | None = None,
+        lines: dict[int, str] | list[tuple[int, str]] | None = None,
         **values: Any,
     ) -> Record:
-        """An order; `lines` gives line number -> product."""
+        """An order; `lines` gives line number -> product, or pairs of these where a number repeats."""
         money = {"amount": Decimal("12.3456"), "currency": "CNY"}
         state: dict[str, Any] = {
             "code": key,
@@ -149,7 +149,7 @@ class World:
             "ext": {},
             "lines": [
                 {"line_no": number, "product_id": product, "net": money}
-                for number, product in (lines or {}).items()
+                for number, product in (lines.items() if isinstance(lines, dict) else lines or ())
             ],
         }
         return self._record("sales_order", key, version, operation, state | values)

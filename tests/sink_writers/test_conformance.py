@@ -222,6 +222,21 @@ def test_a_record_that_can_not_be_decoded_is_set_aside(target, world):
     assert target.set_aside() == {"c2": 1}
 
 
+def test_a_record_with_two_child_rows_of_one_key_is_set_aside_and_its_neighbours_arrive(
+    target, world
+):
+    target.apply(
+        world.message(
+            world.order("o1", 1, lines=[(1, "p1"), (1, "p2")]),
+            world.order("o2", 1, lines={1: "p1"}),
+        )
+    )
+
+    assert [row["id"] for row in target.rows("sales_order")] == ["o2"]
+    assert [row["product_id"] for row in target.rows("sales_order_line")] == ["p1"]
+    assert target.set_aside() == {"o1": 1}
+
+
 # -- references between entities
 
 
