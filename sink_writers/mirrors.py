@@ -176,8 +176,8 @@ class Mirrors:
         self._descriptions = Descriptions(decoder)
         #: Table at the source -> version of its description, and the table here; None: not asked for yet.
         self._known: dict[str, tuple[int, MirrorTable]] | None = None
-        #: Descriptions that were followed, and the one that came last of each table.
-        self._followed: set[bytes] = set()
+        #: Table at the source -> its description that was followed last, and the one that came last.
+        self._followed: dict[str, bytes] = {}
         self._last: dict[str, bytes] = {}
         #: Tables (here) that are being filled: what is written meanwhile is noted, and at the end the rest deleted.
         self._filling: set[str] | None = None
@@ -198,12 +198,12 @@ class Mirrors:
             for record in message.records:
                 if record.topic != MIRROR_TABLE:
                     continue
-                if record.value not in self._followed:
-                    description = self._descriptions.of(record.value)
-                    if self._binding not in description.targets:
-                        continue
+                description = self._descriptions.of(record.value)
+                if self._binding not in description.targets:
+                    continue
+                if self._followed.get(description.table) != record.value:
                     self._follow(description, record.version)
-                    self._followed.add(record.value)
+                    self._followed[description.table] = record.value
                 mine = True
         return mine
 
@@ -276,8 +276,8 @@ class Mirrors:
     def _gather(self, record: Record, batches: dict[str, _Batch]) -> None:
         value = self._decoder.decode(record.value)
         table = value["table"]
-        if self._last[table] not in self._followed:
-            return  # another binding's
+        if self._binding not in self._descriptions.of(self._last[table]).targets:
+            return
         if record.operation == "truncate":
             batches[table] = _Batch(is_emptied=True)
             return

@@ -15,7 +15,7 @@ import orjson
 import pymysql
 import pytest
 
-from schemas.catalog import Catalog, RecordSchema
+from schemas.catalog import MIRROR_ROW, MIRROR_TABLE, Catalog, RecordSchema
 from schemas.codec import Decoder, encode
 from schemas.declarations import RelationalBinding
 from sink_writers import fills, targets
@@ -103,6 +103,8 @@ ENTITIES = {
 }
 SCHEMA_IDS = {schema.topic: number for number, schema in enumerate(ENTITIES.values(), start=1)}
 
+#: The same of the records of mirrored tables.
+MIRROR_IDS = {MIRROR_TABLE: 97, MIRROR_ROW: 98}
 
 #: When a message's row was captured, received and produced, in microseconds.
 CLOCK = {"captured": 1, "received": 2, "produced": 3}
@@ -117,6 +119,11 @@ class World:
         self.transaction_schema = shipped.record("transactions")
         by_id = {SCHEMA_IDS[each.topic]: each.schema for each in ENTITIES.values()}
         by_id[99] = self.transaction_schema.schema
+        self.mirror_schemas = {
+            MIRROR_TABLE: shipped.record("mirror_table"),
+            MIRROR_ROW: shipped.record("mirror_row"),
+        }
+        by_id |= {MIRROR_IDS[topic]: each.schema for topic, each in self.mirror_schemas.items()}
         self.decoder = Decoder(by_id.__getitem__)
 
     def customer(self, key: str, version: int, operation: str = "update", **values: Any) -> Record:

@@ -1,0 +1,112 @@
+"""Mirrored tables in a sink that runs on: what it keeps in mind between messages, and what it does when one fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
+from schemas.codec import encode
+from sink_writers import fills, targets
+from sink_writers.messages import Chunk, Message, Record
+from sink_writers.sink import Position
+
+from .conftest import MIRROR_IDS
+
+pytestmark = pytest.mark.integration
+
+
+class Mirror:
+    """A table `public.items` of `erp`, mirrored as `items`, through one sink that goes on from message to message."""
+
+    def __init__(self, target, world) -> None:
+        self.target, self.world = target, world
+        self.kind = target.spec.kind
+        self.name = f"{target.prefix}items"
+        self.sink = target.sink()
+        self.at = self.sink.claim(target.place)
+        self.version = 0
+        self.columns = {"id": "text", "name": "character varying(20)"}
+        self.key = ["id"]
+
+    @property
+    def database(self):
+        return self.sink._database
+
+    def message(self, *rows: dict, gone: tuple = (), chunk: Chunk | None = None) -> Message:
+        """Rows as they are now, and the keys of those that are gone, under the table's present description."""
+        self.version += 1
+        records = [self._described()]
+        records += [
+            self._row("update", [row[name] for name in self.key], [row[c] for c in self.columns])
+            for row in rows
+        ]
+        records += [self._row("delete", list(key), []) for key in gone]
+        message = self.world.message(*records)
+        if chunk is None:
+            return message
+        return replace(
+            message, kind="republish", only_bindings=(self.target.spec.binding,), fill=chunk
+        )
+
+    def apply(self, *messages: Message) -> None:
+        to = Position(self.at.next_offset + len(messages), 0, self.at.epoch)
+        self.sink.apply(self.target.place, self.at, messages, to)
+        self.at = to
+
+    def tend(self) -> None:
+        self.sink.tend(self.target.place, self.at)
+
+    def rows(self) -> list[tuple]:
+        return self.target.query(f"select * from {self.target.own(self.name)} order by 1")
+
+    def begin_fill(self) -> None:
+        with targets.opened(self.target.spec) as (target, cursor):
+            name = target.table("tongbu_fill")
+            fills.begin(cursor, name, self.target.spec.binding, "erp", "public.items", "f")
+
+    def _described(self) -> Record:
+        value = {
+            "source": "erp",
+            "table": "public.items",
+            "database": "postgresql",
+            "targets": {self.target.spec.binding: self.name},
+            "columns": [{"name": name, "type": kind} for name, kind in self.columns.items()],
+            "key": self.key,
+        }
+        return self._record(MIRROR_TABLE, "public.items", "update", value)
+
+    def _row(self, operation: str, key: list[str], values: list) -> Record:
+        value = {"table": "public.items", "key": key, "values": values}
+        return self._record(MIRROR_ROW, f"erp:public.items:{'|'.join(key)}", operation, value)
+
+    def _record(self, topic: str, key: str, operation: str, value: dict) -> Record:
+        schema = self.world.mirror_schemas[topic]
+        encoded = encode(MIRROR_IDS[topic], schema.parsed, value)
+        return Record(topic, key, operation, self.version, encoded)
+
+
+@pytest.fixture
+def mirror(database, world):
+    made = Mirror(database, world)
+    yield made
+    database.query(f"drop table if exists {database.own(made.name)}")
+
+
+def test_a_column_that_was_dropped_and_added_again_is_written(mirror):
+    mirror.apply(mirror.message({"id": "1", "name": "a"}))
+    del mirror.columns["name"]
+    mirror.apply(mirror.message({"id": "2"}))
+    mirror.columns["name"] = "character varying(20)"
+    mirror.apply(mirror.message({"id": "3", "name": "c"}))
+
+    assert mirror.rows() == [("1", None), ("2", None), ("3", "c")]
+
+
+def test_rows_of_an_earlier_description_arrive_in_one_batch_with_a_later_one(mirror):
+    first = mirror.message({"id": "1", "name": "a"})
+    mirror.columns["more"] = "integer"
+    mirror.apply(first, mirror.message({"id": "2", "name": "b", "more": "5"}))
+
+    assert mirror.rows() == [("1", "a", None), ("2", "b", 5)]
