@@ -187,6 +187,15 @@ class Mirrors:
         self._known = self._filling = None
         self._followed.clear()
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Forget which tables are being filled where the transaction at hand fails: it may have been what ended that."""
+        try:
+            yield
+        except BaseException:
+            self._filling = None
+            raise
+
     def prepare(self, messages: Iterable[Message]) -> bool:
         """
         Make tables what the messages describe, before their transaction begins (MariaDB's DDL commits).

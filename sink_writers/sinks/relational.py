@@ -139,7 +139,7 @@ class RelationalSink:
 
     def _apply(self, move: Move, messages: Sequence[Message]) -> str | None:
         place, stretches = move.place, runs(messages)
-        with self._letters.kept(place):
+        with self._letters.kept(place), self._mirrors.kept():
             letters = self._letters.load(place)
             special = self._mirrors.prepare(messages) or any(
                 each.is_giant or fills.is_fill(each) for each in messages
@@ -154,7 +154,7 @@ class RelationalSink:
     def tend(self, place: Place, at: Position) -> None:
         """Try again what was set aside and may work now; forget fences that have outlived their use."""
         self.due = False
-        with self._letters.kept(place):
+        with self._letters.kept(place), self._mirrors.kept():
             if self._letters.load(place):
                 with self._database.transaction(place) as cursor:
                     self._retry(cursor, place, at)

@@ -10,7 +10,7 @@ from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
 from schemas.codec import encode
 from sink_writers import fills, targets
 from sink_writers.messages import Chunk, Message, Record
-from sink_writers.sink import Position
+from sink_writers.sink import Position, TryLater
 
 from .conftest import MIRROR_IDS
 
@@ -110,3 +110,34 @@ def test_rows_of_an_earlier_description_arrive_in_one_batch_with_a_later_one(mir
     mirror.apply(first, mirror.message({"id": "2", "name": "b", "more": "5"}))
 
     assert mirror.rows() == [("1", "a", None), ("2", "b", 5)]
+
+
+def test_a_row_that_is_written_while_a_fill_ends_stays_although_the_end_is_tried_twice(
+    mirror, monkeypatch
+):
+    mirror.apply(mirror.message({"id": "0", "name": "left over"}))
+    mirror.begin_fill()
+    begun = Chunk("f", "public.items", "", "erp:1", last=False)
+    mirror.apply(mirror.message({"id": "1", "name": "filled"}, chunk=begun))
+    ended = Chunk("f", "public.items", "erp:1", "", last=True)
+    batch = [
+        mirror.message({"id": "2", "name": "live"}),
+        mirror.message({"id": "3", "name": "filled"}, chunk=ended),
+        mirror.message({"id": "4", "name": "live"}),
+    ]
+    with monkeypatch.context() as patch:
+        put = mirror.sink._mirrors.put
+
+        def fail(cursor, place, messages):
+            put(cursor, place, messages)
+            if messages[0] is batch[-1]:
+                raise TryLater("not now")
+
+        patch.setattr(mirror.sink._mirrors, "put", fail)
+        at = mirror.at
+        with pytest.raises(TryLater):
+            mirror.apply(*batch)
+        mirror.at = at
+    mirror.apply(*batch)
+
+    assert [row[0] for row in mirror.rows()] == ["1", "2", "3", "4"]
