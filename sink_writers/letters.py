@@ -167,8 +167,15 @@ class Letters:
         """Close the letters of a table that was emptied."""
         self._close(cursor, place, [key for key in self._known[place] if key[0] == table])
 
-    def ready(self, cursor: Any, place: Place) -> list[Record]:
-        """Give letters that may work now: those whose parent is there, and those that wait for nothing; oldest first."""
+    def ready(self, cursor: Any, place: Place, mirrored: Sequence[str] = ()) -> list[Record]:
+        """
+        Give letters that may work now: those whose parent is there, and those that wait for nothing; oldest first.
+
+        Those of tables that are neither the binding's own nor among the mirrored ones stay where they are.
+        """
+        tables = [*self._roots, *mirrored]
+        if not tables:
+            return []
         arrived = " ".join(
             f"or (s.waits_table = %s and exists (select 1 from {self._database.table(name)} t "
             f"where t.{self._database.column(table.id)} = {self._database.foreign('s.waits_key')}))"
@@ -182,8 +189,9 @@ class Letters:
         cursor.execute(
             f"select table_name, record_key, operation, version, value from {self._name} s "
             f"where binding = %s and partition_no = %s and (s.waits_table is null {arrived}) "
+            f"and table_name in ({', '.join(['%s'] * len(tables))}) "
             f"order by tried_at, version limit {_AT_ONCE}",
-            [self._binding, place.partition, *self._roots],
+            [self._binding, place.partition, *self._roots, *tables],
         )
         return [
             Record(self._topic(table), key, operation, version, bytes(value))

@@ -276,9 +276,9 @@ class Mirrors:
             }
         return table.name in self._filling
 
-    def has(self, name: str) -> bool:
-        """Tell whether a table of the target is a mirrored one."""
-        return any(table.name == name for _, table in self._tables().values())
+    def names(self) -> list[str]:
+        """Give the tables of the target that are mirrored ones."""
+        return [table.name for _, table in self._tables().values()]
 
     # -- rows
 

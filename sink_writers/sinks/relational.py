@@ -196,8 +196,7 @@ class RelationalSink:
         before = -1
         while (left := len(self._letters.load(place))) and left != before:
             before = left
-            letters = self._letters.ready(cursor, place)
-            records = [each for each in letters if each.topic != MIRROR_ROW]
+            records = self._letters.ready(cursor, place)
             self._put_apart(cursor, place, self._entries(cursor, place, records))
 
     def _put_messages(self, cursor: Any, place: Place, messages: list[Message]) -> None:
@@ -216,7 +215,7 @@ class RelationalSink:
         divide(messages, put, one_by_one)
 
     def _retry(self, cursor: Any, place: Place, at: Position) -> None:
-        if letters := self._letters.ready(cursor, place):
+        if letters := self._letters.ready(cursor, place, self._mirrors.names()):
             self._database.write(cursor, Changes(), Move(place, at, at))
             mirrored = [each for each in letters if each.topic == MIRROR_ROW]
             self._mirrors.retry(cursor, place, mirrored)

@@ -308,3 +308,20 @@ def test_privileges_that_lack_are_named_all_at_once(database, world, request):
     assert f"delete on {tables[0]}" in said
     assert f"insert on {tables[0]}" not in said
     assert f"insert on {database.own(database.prefix + 'org_unit')}" in said
+
+
+def test_a_record_of_an_entity_that_the_binding_has_no_more_stays_set_aside(database, world):
+    database.apply(
+        world.message(
+            world.unit("u1", 1, name=database.poison), world.order("o1", 1, customer_id="c1")
+        )
+    )
+    kept = {name: each for name, each in database.spec.entities.items() if name != "org_unit"}
+    database.spec = database.spec.model_copy(update={"entities": kept})
+    targets.apply(database.spec, targets.plan(database.spec, world.catalog))
+    database.sinks.insert(0, database.sink())
+    database.apply(world.message(world.customer("c1", 2)))
+    database.tend()
+
+    assert [row["id"] for row in database.rows("sales_order")] == ["o1"]
+    assert database.set_aside() == {"u1": 1}
