@@ -87,7 +87,7 @@ def continues(database: Database, cursor: Any, binding: str, message: Message) -
     cursor.execute(
         f"select 1 from {database.table('tongbu_fill')} "
         f"where {_MINE} and fill_id = %s and reached = %s and is_done = 0 for update",
-        [binding, message.source, chunk.entity, chunk.id, _short(chunk.after)],
+        [binding, message.source, chunk.entity, chunk.id, short(chunk.after)],
     )
     return bool(cursor.fetchall())
 
@@ -102,14 +102,14 @@ def note(
         f"update {database.table('tongbu_fill')} set reached = %s, records = records + %s, "
         f"deleted = deleted + %s, is_done = %s, moved_at = current_timestamp(6) where {_MINE}",
         [
-            _short(chunk.to), brought, deleted, int(chunk.last),
+            short(chunk.to), brought, deleted, int(chunk.last),
             binding, message.source, chunk.entity,
         ],
     )  # fmt: skip
 
 
-def _short(id_: str) -> str:
-    """Give an id as long as the column allows; the key of a mirrored row may be longer."""
+def short(id_: str) -> str:
+    """Give an id as long as the columns of MariaDB and MySQL allow; the key of a mirrored row may be longer."""
     return id_ if len(id_) <= _LONGEST_ID else hashlib.sha256(id_.encode()).hexdigest()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from schemas.catalog import MIRROR_ROW
@@ -76,6 +77,11 @@ class Letters:
             }
         return self._known[place]
 
+    def concern(self, place: Place, entries: Iterable[Lettered]) -> bool:
+        """Tell whether one of these records is about what is set aside."""
+        known = self.load(place)
+        return bool(known) and any(self._kept(entry.key) in known for entry in entries)
+
     def forget(self, place: Place) -> None:
         """Read the letters of a place anew when they are next asked for."""
         self._known.pop(place, None)
@@ -104,7 +110,9 @@ class Letters:
         known = self._known[place]
         by_table: dict[str, list[tuple[Record, str, Key | None]]] = {}
         for table, record, reason, parent in refused:
-            by_table.setdefault(table.name, []).append((record, reason, parent))
+            _, key = self._kept((table.name, record.key))
+            letter = replace(record, key=key), reason, parent and self._kept(parent)
+            by_table.setdefault(table.name, []).append(letter)
         for name, some in by_table.items():
             keys = [record.key for record, *_ in some]
             versions = self._versions(cursor, name, keys) if name in self._roots else {}
@@ -116,6 +124,11 @@ class Letters:
             self._note(cursor, name, again)
             self._insert(cursor, place, name, first)
             known.update({(name, record.key): record.version for record, *_ in first})
+
+    def _kept(self, key: Key) -> Key:
+        """Give (table, id) as the letters name it."""
+        table, id_ = key
+        return table, self._database.letter_key(id_)
 
     def _wait(self, place: Place, key: Key, parent: Key | None) -> None:
         if parent is None:
@@ -152,9 +165,8 @@ class Letters:
     def close(self, cursor: Any, place: Place, entries: Iterable[Lettered]) -> None:
         """Close the letters of records that were applied."""
         known = self._known[place]
-        closed = [
-            each.key for each in entries if known.get(each.key, 1 << 63) <= each.record.version
-        ]
+        keys = ((self._kept(each.key), each.record.version) for each in entries)
+        closed = [key for key, version in keys if known.get(key, 1 << 63) <= version]
         self._close(cursor, place, closed)
 
     def _close(self, cursor: Any, place: Place, keys: list[Key]) -> None:

@@ -11,6 +11,7 @@ import pymysql
 from pymysql.constants import ER
 
 from schemas.declarations import RelationalBinding
+from sink_writers import fills
 from sink_writers.changes import Changes
 from sink_writers.dialects.mariadb import Mariadb, explain, is_data_error
 from sink_writers.dialects.mariadb_apply import MINE, Writer, move_position
@@ -114,6 +115,10 @@ class MariadbDatabase(Mariadb):
     def foreign(self, column: str) -> str:
         """Take away the column's own collation, so that the table's decides."""
         return f"convert({column} using utf8mb4)"
+
+    def letter_key(self, key: str) -> str:
+        """Give a digest in place of a key that is longer than the column."""
+        return fills.short(key)
 
     def days_ago(self, days: int) -> str:
         """Give the expression."""

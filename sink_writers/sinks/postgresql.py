@@ -150,6 +150,10 @@ class PostgresqlDatabase(Postgresql):
         """Another collation than the default one decides by itself."""
         return column
 
+    def letter_key(self, key: str) -> str:
+        """A text may have any length."""
+        return key
+
     def days_ago(self, days: int) -> str:
         """Give the expression."""
         return f"now() - interval '{days} days'"

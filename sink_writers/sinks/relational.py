@@ -89,6 +89,9 @@ class Database(Protocol):
     def foreign(self, column: str) -> str:
         """Give the expression by which a text column of ours compares with a key of any table."""
 
+    def letter_key(self, key: str) -> str:
+        """Give a record's key as `tongbu_set_aside` has room for it."""
+
     def days_ago(self, days: int) -> str:
         """Give the expression for a moment in the past."""
 
@@ -140,13 +143,13 @@ class RelationalSink:
     def _apply(self, move: Move, messages: Sequence[Message]) -> str | None:
         place, stretches = move.place, runs(messages)
         with self._letters.kept(place), self._mirrors.kept():
-            letters = self._letters.load(place)
+            self._letters.load(place)
             special = self._mirrors.prepare(messages) or any(
                 each.is_giant or fills.is_fill(each) for each in messages
             )
             if len(stretches) <= 1 and not special:
                 try:
-                    return self._at_once(move, messages, letters)
+                    return self._at_once(move, messages)
                 except Refused:
                     pass
             return self._carefully(move, stretches)
@@ -167,12 +170,10 @@ class RelationalSink:
         """Close the connection."""
         self._database.close()
 
-    def _at_once(
-        self, move: Move, messages: Sequence[Message], letters: dict[tuple[str, str], int]
-    ) -> str | None:
+    def _at_once(self, move: Move, messages: Sequence[Message]) -> str | None:
         """Everything in one `write`; raise Refused where that can't be."""
         entries = [self._rows.writable(record) for record in self._rows.net(messages)]
-        if letters and any(entry.key in letters for entry in entries):
+        if self._letters.concern(move.place, entries):
             raise Refused("a letter has to be closed")
         with self._database.single(move.place) as cursor:
             return self._database.write(cursor, merge(entries), move)

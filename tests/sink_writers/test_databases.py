@@ -325,3 +325,21 @@ def test_a_record_of_an_entity_that_the_binding_has_no_more_stays_set_aside(data
 
     assert [row["id"] for row in database.rows("sales_order")] == ["o1"]
     assert database.set_aside() == {"u1": 1}
+
+
+def test_a_record_with_a_long_id_stops_nothing_and_its_delete_closes_it(database, world):
+    long = "erp:" + "x" * 300
+    database.apply(
+        world.message(
+            world.customer(long, 1, name=database.poison),
+            world.order("o1", 1, customer_id=long),
+            world.order("o2", 1),
+        )
+    )
+    assert [row["id"] for row in database.rows("sales_order")] == ["o2"]
+    assert sorted(database.set_aside().values()) == [1, 1]
+    database.apply(world.message(world.customer(long, 2, "delete"), world.order("o1", 2)))
+    database.tend()
+
+    assert [row["id"] for row in database.rows("sales_order")] == ["o1", "o2"]
+    assert database.set_aside() == {}

@@ -141,3 +141,17 @@ def test_a_row_that_is_written_while_a_fill_ends_stays_although_the_end_is_tried
     mirror.apply(*batch)
 
     assert [row[0] for row in mirror.rows()] == ["1", "2", "3", "4"]
+
+
+def test_a_refused_row_with_a_long_key_is_set_aside_and_a_later_state_closes_it(mirror):
+    mirror.columns = {"id": "text", "part": "text", "amount": "integer"}
+    mirror.key = ["id", "part"]
+    long = {"id": "i" * 200, "part": "p" * 200}
+    mirror.apply(mirror.message(long | {"amount": "much"}, {"id": "1", "part": "a", "amount": "1"}))
+    assert list(mirror.target.set_aside().values()) == [1]
+    mirror.tend()
+    assert mirror.rows() == [("1", "a", 1)]
+    mirror.apply(mirror.message(long | {"amount": "2"}))
+
+    assert mirror.rows() == [("1", "a", 1), (*(long.values()), 2)]
+    assert mirror.target.set_aside() == {}
