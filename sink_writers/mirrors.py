@@ -100,6 +100,9 @@ class MirrorDialect(Protocol):
     def delete_unmarked(self, cursor: Any, seen: str, binding: str, table: MirrorTable) -> int:
         """Delete the rows that are not noted; give how many."""
 
+    def unhurried(self, cursor: Any, statement: str, values: Sequence[str] | None = None) -> int:
+        """Run a statement that takes as long as a table is large, so without limit of time; give how many rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -262,7 +265,8 @@ class Mirrors:
         self._filling = None
 
     def _forget_seen(self, cursor: Any, seen: str, table: MirrorTable) -> None:
-        cursor.execute(
+        self._dialect.unhurried(
+            cursor,
             f"delete from {seen} where binding = %s and table_name = %s",
             [self._binding, table.name],
         )

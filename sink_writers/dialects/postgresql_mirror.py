@@ -58,7 +58,7 @@ class PostgresqlMirror:
 
     def truncate(self, cursor: Any, table: MirrorTable) -> None:
         """Empty a table. Readers of an older snapshot still see it: TRUNCATE would not let them."""
-        cursor.execute(f"delete from {self._name(table.name)}")
+        self.unhurried(cursor, f"delete from {self._name(table.name)}")
 
     def put(
         self, cursor: Any, table: MirrorTable, columns: Sequence[Column], rows: Sequence[Values]
@@ -97,12 +97,20 @@ class PostgresqlMirror:
 
     def delete_unmarked(self, cursor: Any, seen: str, binding: str, table: MirrorTable) -> int:
         """Delete what is not noted."""
-        cursor.execute(
+        return self.unhurried(
+            cursor,
             f"delete from {_p(self._name(table.name))} t where not exists (select from {seen} s "
             f"where s.binding = %s and s.table_name = %s and s.digest = {_digest(table)})",
             [binding, table.name],
         )
-        return int(cursor.rowcount)
+
+    def unhurried(self, cursor: Any, statement: str, values: Sequence[str] | None = None) -> int:
+        """Lift the session's limit for one statement of the transaction."""
+        cursor.execute("set local statement_timeout = 0")
+        cursor.execute(statement, values)
+        rows = int(cursor.rowcount)
+        cursor.execute("set local statement_timeout to default")
+        return rows
 
     def _name(self, name: str) -> str:
         return f"{quote(self._schema)}.{quote(name)}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import urlsplit
 
+import pymysql
 import pytest
 
 from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
@@ -11,6 +13,8 @@ from schemas.codec import encode
 from sink_writers import fills, targets
 from sink_writers.messages import Chunk, Message, Record
 from sink_writers.sink import Position, TryLater
+from sink_writers.sinks import postgresql
+from tongbu.deploy.captured import mysql_arguments
 
 from .conftest import MIRROR_IDS
 
@@ -86,6 +90,31 @@ class Mirror:
         encoded = encode(MIRROR_IDS[topic], schema.parsed, value)
         return Record(topic, key, operation, self.version, encoded)
 
+    def truncate(self) -> Message:
+        message = self.message()
+        value = {"table": "public.items", "key": [], "values": []}
+        emptied = self._record(MIRROR_ROW, "erp:public.items", "truncate", value)
+        return replace(message, records=(*message.records, emptied))
+
+    def linger(self, admin: str) -> None:
+        """Let a deleted row take a second and more; MariaDB's triggers are its administrator's to make."""
+        if self.kind == "postgresql":
+            schema = self.target.spec.schema_
+            self.target.query(
+                f"create function {schema}.linger() returns trigger language plpgsql as "
+                "'begin perform pg_sleep(1.2); return old; end'"
+            )
+            call = f"execute function {schema}.linger()"
+        else:
+            call = "set @slept = sleep(1.2)"
+        trigger = f"create trigger linger before delete on {self.target.own(self.name)} for each row {call}"
+        if self.kind == "mariadb":
+            database = urlsplit(self.target.spec.dsn).path.lstrip("/")
+            with pymysql.connect(**(mysql_arguments(admin) | {"database": database})) as root:
+                root.cursor().execute(trigger)
+        else:
+            self.target.query(trigger)
+
 
 @pytest.fixture
 def mirror(database, world):
@@ -155,3 +184,31 @@ def test_a_refused_row_with_a_long_key_is_set_aside_and_a_later_state_closes_it(
 
     assert mirror.rows() == [("1", "a", 1), (*(long.values()), 2)]
     assert mirror.target.set_aside() == {}
+
+
+@pytest.mark.parametrize("ended_by", ["truncate", "fill"])
+def test_a_table_is_emptied_however_long_that_takes(mirror, monkeypatch, stack_instance, ended_by):
+    monkeypatch.setattr(
+        postgresql, "_OPTIONS", postgresql._OPTIONS.replace("timeout=60s", "timeout=900ms")
+    )
+    if mirror.kind == "mariadb":
+        hurried = mirror.database.session.replace(
+            "max_statement_time = 60", "max_statement_time = 0.9"
+        )
+        monkeypatch.setattr(type(mirror.database), "session", hurried)
+    mirror.apply(mirror.message({"id": "1", "name": "a"}))
+    mirror.database.close()  # the next connection is hurried
+    mirror.linger(stack_instance.mariadb_admin_dsn())
+    if ended_by == "truncate":
+        mirror.apply(mirror.truncate())
+    else:
+        mirror.begin_fill()
+        whole = Chunk("f", "public.items", "", "", last=True)
+        mirror.apply(mirror.message(chunk=whole))
+
+    assert mirror.rows() == []
+    limit = {"postgresql": "show statement_timeout", "mariadb": "select @@max_statement_time"}
+    if mirror.kind in limit:
+        with mirror.database.transaction(mirror.target.place) as cursor:
+            cursor.execute(limit[mirror.kind])
+            assert str(cursor.fetchone()[0]).rstrip("0") in ("900ms", "0.9")
