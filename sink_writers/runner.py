@@ -164,14 +164,20 @@ class Runner:
             return
         given = sorted(self._log.given)
         held = {partition: self.persist(partial(self._hold, partition)) for partition in given}
-        if self._log.given != set(given):
-            return
         offsets = {partition: each.position.next_offset for partition, each in held.items()}
-        self.persist(partial(self._log.start, offsets))
+        self.persist(partial(self._start, offsets))
         self._held = held
         log.info("reading", binding=self._binding.binding, offsets=offsets)
 
+    def _start(self, offsets: dict[int, int]) -> None:
+        if set(offsets) != self._log.given:
+            raise Interrupted
+        self._log.start(offsets)
+
     def _hold(self, partition: int) -> Held:
+        """Become the owner of a partition, but not of one that was taken away while the target was waited for."""
+        if partition not in self._log.given:
+            raise Interrupted
         place = self._place(partition)
         position = self._sink.claim(place)
         assembler = self._assemble(self._decoder, position.next_offset, position.lane_offset)

@@ -25,16 +25,26 @@ class ListLog:
         self.given: set[int] = {0}
         self.raws = raws
         self.at: dict[int, int] = {}
+        self.starts: list[dict[int, int]] = []
+        self.is_away = False
         self.committed: dict[int, int] = {}
         self.waited: list[float] = []
+        self.meanwhile: Callable[[], None] = lambda: None
         self.at_end: Callable[[], None] = lambda: None
 
     def start(self, offsets):
+        self.starts.append(dict(offsets))
+        if self.is_away:
+            raise ServiceUnavailable("Kafka is away")
         self.at = dict(offsets)
         self.given = set()
 
     def read(self, seconds):
-        found = [raw for raw in self.raws if raw.offset >= self.at[raw.partition]]
+        found = [
+            raw
+            for raw in self.raws
+            if self.owns(raw.partition) and raw.offset >= self.at[raw.partition]
+        ]
         if not found:
             self.at_end()
         for raw in found:
@@ -43,6 +53,7 @@ class ListLog:
 
     def idle(self, seconds, still):
         self.waited.append(seconds)
+        self.meanwhile()
 
     def owns(self, partition):
         return partition in self.at
@@ -57,6 +68,13 @@ class Failing(MemorySink):
     def __init__(self, *args) -> None:
         super().__init__(*args)
         self.errors: list[Exception] = []
+        self.claims, self.is_away = 0, False
+
+    def claim(self, place):
+        self.claims += 1
+        if self.is_away:
+            raise TryLater("the target is away")
+        return super().claim(place)
 
     def apply(self, *args):
         if self.errors:
@@ -83,8 +101,9 @@ class Scene:
             )
         )
 
-    def run(self) -> ListLog:
+    def run(self, prepare: Callable[[ListLog], None] = lambda log: None) -> ListLog:
         log = ListLog(self.raws)
+        prepare(log)
         stages = StageLog(self.folder, self.binding.binding)
         runner = Runner(
             self.binding,
@@ -148,6 +167,41 @@ def test_what_passes_by_itself_is_tried_again_in_order(scene, world):
 
     assert scene.customers == {"c1": 1}
     assert log.waited == [0.1, 9.0]
+
+
+def test_a_partition_that_was_taken_away_while_the_target_was_away_is_not_claimed(scene):
+    scene.sink.is_away = True
+
+    def prepare(log):
+        def taken_away():
+            log.given = set()
+            scene.sink.is_away = False
+
+        log.meanwhile = taken_away
+
+    log = scene.run(prepare)
+
+    assert scene.sink.claims == 1
+    assert log.starts == []
+
+
+def test_what_was_taken_away_while_kafka_was_away_is_not_read_with_what_was_given_since(
+    scene, world
+):
+    scene.put(world.customer("c1", 1))
+
+    def prepare(log):
+        log.is_away = True
+
+        def given_another():
+            log.given, log.is_away = {1}, False
+
+        log.meanwhile = given_another
+
+    log = scene.run(prepare)
+
+    assert log.starts == [{0: 0}, {1: 0}]
+    assert scene.customers == {}
 
 
 def test_a_registry_that_is_down_is_waited_for(scene, world):
