@@ -107,7 +107,7 @@ class Rows:
             raise
         except Exception as error:
             # Whatever a damaged value makes the Avro reader raise, it is this record's trouble alone (I9).
-            raise Refused(f"can't be decoded: {error!r}") from error
+            raise Refused(f"can't be decoded: {type(error).__name__}") from error
 
 
 def merge(entries: Iterable[Entry]) -> Changes:

@@ -351,9 +351,24 @@ class Mirrors:
             now = make_table(self._dialect, cursor, description, self._binding)
             for statement in statements(self._dialect, cursor, before, now):
                 log.info("mirror", binding=self._binding, table=now.name, statement=statement)
-                _execute(cursor, statement, self._binding)
+                self._execute(cursor, statement)
             store(cursor, self._database.table("tongbu_mirror"), self._binding, version, now)
         known[description.table] = version, now
+
+    def _execute(self, cursor: Any, statement: str) -> None:
+        try:
+            cursor.execute(statement.replace("%", "%%"), [])
+        except (psycopg.Error, pymysql.Error) as error:
+            reason = self._database.refusal(error)
+            if not reason and isinstance(
+                error, psycopg.OperationalError | pymysql.err.OperationalError
+            ):
+                raise
+            raise TongbuError(
+                f"{self._binding}: the target refuses `{statement.splitlines()[0]}`: "
+                f"{reason or str(error).splitlines()[0]}",
+                "Run it, or what comes to the same, as the table's owner; then start the sink again.",
+            ) from None
 
     @contextmanager
     def _ddl(self) -> Iterator[Any]:
@@ -427,18 +442,6 @@ def store(cursor: Any, name: str, binding: str, version: int, table: MirrorTable
         f"insert into {name} (binding, table_name, version, description) values (%s, %s, %s, %s)",
         [binding, table.name, version, text],
     )
-
-
-def _execute(cursor: Any, statement: str, binding: str) -> None:
-    try:
-        cursor.execute(statement.replace("%", "%%"), [])
-    except (psycopg.OperationalError, pymysql.err.OperationalError):
-        raise
-    except (psycopg.Error, pymysql.Error) as error:
-        raise TongbuError(
-            f"{binding}: the target refuses `{statement.splitlines()[0]}`: {str(error).splitlines()[0]}",
-            "Run it, or what comes to the same, as the table's owner; then start the sink again.",
-        ) from None
 
 
 def _letter(row: MirrorRow) -> Record:

@@ -85,6 +85,8 @@ _DATA = {
     ER.CONSTRAINT_FAILED,
     3819,  # MySQL: a CHECK constraint
 }
+_KINDS = {number: name for name, number in vars(ER).items() if isinstance(number, int)}
+_NAMED = re.compile(r"(column|key|constraint) [`']([\w.`]+)[`']", re.IGNORECASE)
 _LACKING = {ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR}
 #: Lock wait timeout, deadlock.
 _PASSING = {1205, 1213}
@@ -208,6 +210,10 @@ class Mariadb:
         """Say an error in the words of the contract."""
         return explain(self.name, error)
 
+    def refusal(self, error: pymysql.Error) -> str | None:
+        """Say a data error in the words of the contract."""
+        return refusal(error)
+
     def own_tables(self) -> dict[str, str]:
         """Give name -> definition of the tables that hold the sink's own state."""
         own = {
@@ -275,9 +281,18 @@ class Mariadb:
                 }
 
 
-def is_data_error(error: pymysql.Error) -> bool:
-    """Tell whether the target refuses a record as it is."""
-    return isinstance(error, pymysql.DataError) or _number(error) in _DATA
+def refusal(error: pymysql.Error) -> str | None:
+    """
+    Say why the target refuses a record as it is; None for any other error.
+
+    By kind, and the column, key or constraint: the server's own words quote the value.
+    """
+    number, words = _number(error), str(error.args[-1])
+    if not isinstance(error, pymysql.DataError) and number not in _DATA:
+        return None
+    names = " ".join(f"{what.lower()} {name}" for what, name in _NAMED.findall(words))
+    kind = _KINDS.get(number, "refused").lower().replace("_", " ")
+    return f"{kind} {names} ({number})".replace("  ", " ")
 
 
 def explain(name: str, error: pymysql.Error) -> TongbuError:

@@ -173,6 +173,10 @@ class Postgresql:
         """Say an error in the words of the contract."""
         return explain(self.name, error)
 
+    def refusal(self, error: psycopg.Error) -> str | None:
+        """Say a data error in the words of the contract."""
+        return refusal(error)
+
     def own_tables(self) -> dict[str, str]:
         """Give name -> definition of the tables that hold the sink's own state."""
         own = {
@@ -299,14 +303,20 @@ def is_fenced(error: psycopg.Error) -> bool:
     return error.sqlstate == "TB001"
 
 
-def is_data_error(error: psycopg.Error) -> bool:
+def refusal(error: psycopg.Error) -> str | None:
     """
-    Tell whether driver or target refuse a record as it is.
+    Say why driver or target refuse a record as it is, without a value of it; None for any other error.
 
-    By SQLSTATE class: 21 (a row twice in one statement), 22 (data), 23 (constraint), 54 (limits).
+    By SQLSTATE class: 21 (a row twice in one statement), 22 (data), 23 (constraint), 54 (limits). The words for 22
+    quote the value, so its condition stands for them; DETAIL and CONTEXT of all quote the row.
     """
-    classes = ("21", "22", "23", "54")
-    return isinstance(error, psycopg.DataError) or (error.sqlstate or "")[:2] in classes
+    if isinstance(error, psycopg.DataError):
+        said = re.sub(r"\B(?=[A-Z])", " ", type(error).__name__).lower()
+    elif (error.sqlstate or "")[:2] in ("21", "23", "54"):
+        said = str(error.diag.message_primary)
+    else:
+        return None
+    return f"{said} ({error.sqlstate})" if error.sqlstate else said
 
 
 def explain(name: str, error: psycopg.Error) -> TongbuError:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymysql
-from pymysql.constants import ER
 
 from schemas.declarations import RelationalBinding
 from sink_writers import fills
 from sink_writers.changes import Changes
-from sink_writers.dialects.mariadb import Mariadb, explain, is_data_error
+from sink_writers.dialects.mariadb import Mariadb, explain, refusal
 from sink_writers.dialects.mariadb_apply import MINE, Writer, move_position
 from sink_writers.dialects.mariadb_mirror import quote
 from sink_writers.dialects.mysql import Mysql
 from sink_writers.sink import Move, OtherTopic, Place, Position, Refused
 from sink_writers.tables import TargetTable
-
-_KINDS = {number: name for name, number in vars(ER).items() if isinstance(number, int)}
-_NAMED = re.compile(r"(column|key|constraint) [`']([\w.`]+)[`']", re.IGNORECASE)
 
 _UNIQUE = """select distinct s.column_name from information_schema.statistics s
     join information_schema.columns c using (table_schema, table_name, column_name)
@@ -153,8 +148,8 @@ def _data_errors() -> Iterator[None]:
     try:
         yield
     except pymysql.Error as error:
-        if is_data_error(error):
-            raise Refused(_said(error)) from None
+        if reason := refusal(error):
+            raise Refused(reason) from None
         raise
 
 
@@ -169,14 +164,6 @@ def _end_last_owner(cursor: Any, key: list[Any]) -> None:
     for (connection,) in cursor.fetchall():
         with suppress(pymysql.Error):  # it has just ended by itself
             cursor.execute(f"kill {int(connection)}")
-
-
-def _said(error: pymysql.Error) -> str:
-    """Say what is wrong and with which column, key or constraint; the server's own words quote the value."""
-    number, words = error.args[0], str(error.args[-1])
-    names = " ".join(f"{what.lower()} {name}" for what, name in _NAMED.findall(words))
-    kind = _KINDS.get(number, "refused").lower().replace("_", " ")
-    return f"{kind} {names} ({number})".replace("  ", " ")
 
 
 class MysqlDatabase(Mysql, MariadbDatabase):

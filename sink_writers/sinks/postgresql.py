@@ -11,7 +11,7 @@ import psycopg
 
 from schemas.declarations import RelationalBinding
 from sink_writers.changes import Changes, Row
-from sink_writers.dialects.postgresql import Postgresql, explain, is_data_error, is_fenced
+from sink_writers.dialects.postgresql import Postgresql, explain, is_fenced, refusal
 from sink_writers.dialects.postgresql_apply import apply_function, brought, quote, stage
 from sink_writers.position import claim
 from sink_writers.sink import Fenced, Move, Place, Position, Refused
@@ -60,8 +60,8 @@ class PostgresqlDatabase(Postgresql):
         except psycopg.Error as error:
             if is_fenced(error):
                 raise Fenced(place) from None
-            if is_data_error(error):
-                raise Refused(_said(error)) from None
+            if reason := refusal(error):
+                raise Refused(reason) from None
             raise explain(place.binding, error) from None
 
     @contextmanager
@@ -77,8 +77,8 @@ class PostgresqlDatabase(Postgresql):
             with cursor.connection.transaction():
                 yield
         except psycopg.Error as error:
-            if is_data_error(error):
-                raise Refused(_said(error)) from None
+            if reason := refusal(error):
+                raise Refused(reason) from None
             raise
 
     def claim(self, cursor: psycopg.Cursor[Any], place: Place) -> Position:
@@ -171,8 +171,3 @@ def _text(value: Any) -> str | None:
 
 def _json(batch: dict[str, Any]) -> str:
     return orjson.dumps(batch, default=str).decode()
-
-
-def _said(error: psycopg.Error) -> str:
-    """The server's message without DETAIL and CONTEXT, which quote the row."""
-    return f"{error.diag.message_primary or error} ({error.sqlstate})"

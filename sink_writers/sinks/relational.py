@@ -49,6 +49,9 @@ class Database(Protocol):
     def explain(self, error: Any) -> TongbuError:
         """Say a driver's error in the words of sink.py."""
 
+    def refusal(self, error: Any) -> str | None:
+        """Say why a record is refused as it is, without a value of it; None for a driver's other errors."""
+
     def tables(self, catalog: Catalog) -> list[TargetTable]:
         """Give the binding's tables, what others refer to first."""
 

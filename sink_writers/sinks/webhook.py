@@ -141,7 +141,7 @@ class WebhookSink:
             raise
         except Exception as error:
             # Whatever a damaged value makes the Avro reader raise, it is this record's trouble alone (I9).
-            log.error("an event can't be decoded", id=record.key, reason=repr(error))
+            log.error("an event can't be decoded", id=record.key, reason=type(error).__name__)
             return None
 
     def _call(self, event_id: str, body: bytes) -> tuple[str, int | None]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
-from sink_writers.sink import Fenced, OtherTopic, Place, Position, TryLater
+from sink_writers.binding_tables import tables
+from sink_writers.changes import Rows
+from sink_writers.dialects.postgresql import sql_type
+from sink_writers.sink import Fenced, OtherTopic, Place, Position, Refused, TryLater
 from sink_writers.sinks.memory import MemorySink
 
 
@@ -220,6 +224,17 @@ def test_a_record_that_can_not_be_decoded_is_set_aside(target, world):
 
     assert [row["id"] for row in target.rows("customer")] == ["c1"]
     assert target.set_aside() == {"c2": 1}
+
+
+def test_the_reason_of_a_record_that_can_not_be_decoded_does_not_have_its_value(binding, world):
+    def decode(_):
+        raise ValueError("secret")
+
+    found = tables(binding, world.catalog, sql_type)
+    rows = Rows(found, SimpleNamespace(decode=decode))
+    with pytest.raises(Refused, match="ValueError") as refused:
+        rows.writable(world.customer("c1", 1))
+    assert "secret" not in str(refused.value)
 
 
 def test_a_record_with_two_child_rows_of_one_key_is_set_aside_and_its_neighbours_arrive(

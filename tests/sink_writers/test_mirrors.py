@@ -10,6 +10,7 @@ import pytest
 
 from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
 from schemas.codec import encode
+from schemas.errors import TongbuError
 from sink_writers import fills, targets
 from sink_writers.messages import Chunk, Message, Record
 from sink_writers.sink import Position, TryLater
@@ -212,3 +213,25 @@ def test_a_table_is_emptied_however_long_that_takes(mirror, monkeypatch, stack_i
         with mirror.database.transaction(mirror.target.place) as cursor:
             cursor.execute(limit[mirror.kind])
             assert str(cursor.fetchone()[0]).rstrip("0") in ("900ms", "0.9")
+
+
+def test_the_reason_of_a_row_with_a_value_of_another_type_does_not_have_the_value(mirror):
+    mirror.columns = {"id": "text", "amount": "integer"}
+    mirror.apply(mirror.message({"id": "1", "amount": "secret"}))
+
+    ((reason,),) = mirror.target.query(
+        f"select reason from {mirror.target.own('tongbu_set_aside')} "
+        f"where binding = '{mirror.target.spec.binding}'"
+    )
+    assert "value" in reason or "invalid" in reason
+    assert "secret" not in reason
+
+
+def test_a_change_of_type_that_the_rows_refuse_is_told_without_their_values(mirror):
+    mirror.apply(mirror.message({"id": "1", "name": "secret"}))
+    for kind in ("integer", "timestamp(6) without time zone"):
+        mirror.columns["name"] = kind
+        with pytest.raises(TongbuError, match="alter table") as refused:
+            mirror.apply(mirror.message({"id": "2", "name": None}))
+        assert "refuses" in str(refused.value)
+        assert "secret" not in str(refused.value)
