@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -81,6 +81,9 @@ class MirrorDialect(Protocol):
     def change(self, table: MirrorTable, column: Column) -> str:
         """Give the statement that changes a column's type."""
 
+    def rekey(self, cursor: Any, before: MirrorTable, table: MirrorTable) -> str:
+        """Give the statement that makes the primary key, which was another one, what it is now."""
+
     def truncate(self, cursor: Any, table: MirrorTable) -> None:
         """Empty a table within the transaction."""
 
@@ -144,12 +147,13 @@ class Descriptions:
 
 @dataclass(frozen=True, slots=True)
 class MirrorRow:
-    """A row as it came: `columns` are those of its description, `values` None for a delete."""
+    """A row as it came: `columns` and `key_columns` are those of its description, `values` None for a delete."""
 
     record: Record
     table: MirrorTable
     description: bytes
     columns: tuple[str, ...]
+    key_columns: tuple[str, ...]
     id: tuple[str, ...]
     values: tuple[str | None, ...] | None
 
@@ -302,7 +306,7 @@ class Mirrors:
         _, table = self._tables()[told.table]
         columns = tuple(name for name, _ in told.columns)
         values = None if record.operation == "delete" else tuple(value["values"])
-        return MirrorRow(record, table, description, columns, tuple(value["key"]), values)
+        return MirrorRow(record, table, description, columns, told.key, tuple(value["key"]), values)
 
     def _put_rows(self, cursor: Any, place: Place, rows: list[MirrorRow]) -> None:
         def set_aside(row: MirrorRow, refusal: Refused) -> None:
@@ -313,9 +317,13 @@ class Mirrors:
     def _write(self, cursor: Any, place: Place, rows: Sequence[MirrorRow]) -> None:
         table = rows[0].table
         with self._database.savepoint(cursor):
-            if gone := [row.id for row in rows if row.values is None]:
-                self._dialect.delete(cursor, table, gone)
             there = {each.name: each for each in table.columns}
+            # A delete by a column that is gone finds nothing: after a changed key the source is read again.
+            gone = [
+                row for row in rows if row.values is None and there.keys() >= set(row.key_columns)
+            ]
+            for key, some in groupby(gone, attrgetter("key_columns")):
+                self._dialect.delete(cursor, replace(table, key=key), [row.id for row in some])
             kept = [row for row in rows if row.values is not None]
             for names, some in groupby(kept, attrgetter("columns")):
                 places = [number for number, name in enumerate(names) if name in there]
@@ -398,13 +406,19 @@ def make_table(
 def statements(
     dialect: MirrorDialect, cursor: Any, before: MirrorTable | None, now: MirrorTable
 ) -> list[str]:
-    """Give what makes the live table the one wanted: created, columns added, changed, and dropped as at the source."""
+    """
+    Give what makes the live table the one wanted: created, columns added, changed, and dropped as at the source.
+
+    Another primary key comes after the columns that it may have, and before those go that it had.
+    """
     live = dialect.live(cursor, now.name)
     if not live:
         return [dialect.create(now)]
     old = {each.name: each for each in before.columns} if before else {}
     wanted = {each.name for each in now.columns}
     found = [dialect.add(now, each) for each in now.columns if each.name not in live]
+    if before is not None and before.key != now.key:
+        found.append(dialect.rekey(cursor, before, now))
     found += [
         dialect.change(now, each)
         for each in now.columns

@@ -52,6 +52,17 @@ class MariadbMirror:
             f"{_define(column, in_key=column.name in table.key)}"
         )
 
+    def rekey(self, cursor: Any, before: MirrorTable, table: MirrorTable) -> str:  # noqa: ARG002
+        """Give the statement; columns have other definitions in a key and outside of it."""
+        moved = [
+            f"modify column {_define(each, in_key=each.name in table.key)}"
+            for each in table.columns
+            if (each.name in before.key) != (each.name in table.key)
+        ]
+        steps = ["drop primary key", *moved]
+        steps.append(f"add primary key ({', '.join(map(quote, table.key))})")
+        return f"alter table {quote(table.name)} {', '.join(steps)}"
+
     def truncate(self, cursor: Any, table: MirrorTable) -> None:
         """Empty a table; TRUNCATE would commit."""
         self.unhurried(cursor, f"delete from {quote(table.name)}")

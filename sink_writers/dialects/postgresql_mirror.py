@@ -56,6 +56,22 @@ class PostgresqlMirror:
             f"using {name}::text::{column.target}"
         )
 
+    def rekey(self, cursor: Any, before: MirrorTable, table: MirrorTable) -> str:
+        """Give the statement; columns outside of the key may be null."""
+        name = self._name(table.name)
+        cursor.execute(
+            "select conname from pg_constraint where conrelid = to_regclass(%s) and contype = 'p'",
+            [name],
+        )
+        steps = [f"drop constraint {quote(constraint)}" for (constraint,) in cursor.fetchall()]
+        steps += [
+            f"alter column {quote(each.name)} drop not null"
+            for each in table.columns
+            if each.name in before.key and each.name not in table.key
+        ]
+        steps.append(f"add primary key ({', '.join(map(quote, table.key))})")
+        return f"alter table {name} {', '.join(steps)}"
+
     def truncate(self, cursor: Any, table: MirrorTable) -> None:
         """Empty a table. Readers of an older snapshot still see it: TRUNCATE would not let them."""
         self.unhurried(cursor, f"delete from {self._name(table.name)}")

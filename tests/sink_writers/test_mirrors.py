@@ -235,3 +235,42 @@ def test_a_change_of_type_that_the_rows_refuse_is_told_without_their_values(mirr
             mirror.apply(mirror.message({"id": "2", "name": None}))
         assert "refuses" in str(refused.value)
         assert "secret" not in str(refused.value)
+
+
+def test_a_changed_primary_key_is_followed(mirror):
+    mirror.columns = {"id": "text", "part": "text", "name": "text"}
+    row = {"id": "1", "part": "a", "name": "x"}
+    mirror.apply(mirror.message(row, row | {"id": "2"}, row | {"id": "3"}))
+    earlier = mirror.message(gone=[("2",)])
+    mirror.key = ["part", "id"]
+    mirror.apply(earlier, mirror.message(row | {"part": "b", "name": "y"}, gone=[("a", "3")]))
+    assert mirror.rows() == [("1", "a", "x"), ("1", "b", "y")]
+    mirror.key = ["part"]
+    mirror.apply(mirror.message(row | {"id": None, "part": "c"}))
+
+    assert sorted(mirror.rows(), key=str) == [
+        ("1", "a", "x"),
+        ("1", "b", "y"),
+        (None, "c", "x"),
+    ]
+    assert mirror.target.set_aside() == {}
+
+
+def test_a_primary_key_that_the_rows_do_not_have_asks_for_a_person(mirror):
+    mirror.columns["part"] = "text"
+    mirror.apply(mirror.message({"id": "1", "name": "a", "part": None}))
+    mirror.key = ["part"]
+
+    with pytest.raises(TongbuError, match=r"refuses `alter table .* add primary key"):
+        mirror.apply(mirror.message({"id": "2", "name": "b", "part": "c"}))
+
+
+def test_a_column_of_the_old_primary_key_may_go(mirror):
+    mirror.columns["part"] = "text"
+    mirror.apply(mirror.message({"id": "1", "name": "a", "part": "p"}))
+    earlier = mirror.message({"id": "2", "name": "b", "part": "q"})
+    del mirror.columns["id"]
+    mirror.key = ["part"]
+    mirror.apply(earlier, mirror.message({"part": "r", "name": "c"}))
+
+    assert [row[::-1] for row in mirror.rows()] == [("p", "a"), ("q", "b"), ("r", "c")]
