@@ -48,9 +48,10 @@ def _bring_into_force(
     yield from turn.reindex(anew)
     yield from judge(lane, turn, None, before)
     yield from lane.outputs(turn)
-    ready = [plan.entity for plan in anew if not lane.snapshots.waits(plan)]
-    if ready:
-        yield from lane.republishing.enqueue(record.offset, ready)
+    ready = [name for name, plan in plans.items() if not lane.snapshots.waits(plan)]
+    yield from lane.republishing.resume(ready)
+    if begun := [plan.entity for plan in anew if plan.entity in ready]:
+        yield from lane.republishing.enqueue(record.offset, begun)
 
 
 def judge(

@@ -50,6 +50,8 @@ from streams.withheld import Marks
 #: `control.is_control` asks for the same; a call of it per record was a hundredth of the event loop's time, for it is interpreted.
 _CONTROL = control.KEY_PREFIX
 _INCARNATION = _CONTROL + b"incarnation"
+#: After so many records that have waited, what is held of open transactions goes into the state, as after a batch.
+_KEPT_AT_ONCE = 500
 
 
 @dataclass
@@ -322,8 +324,11 @@ class Lane:
             self._open(found)
         elif isinstance(found, control.Incarnation):
             self.held.renew()
-            for kept in self.waiting.end():
+            for number, kept in enumerate(self.waiting.end(), 1):
                 yield from self.process(kept)
+                yield None  # most make nothing, and there may be any number of them
+                if number % _KEPT_AT_ONCE == 0:
+                    self.end_batch()
         else:
             yield from control_records.EFFECTS[type(found)](self, found, record)
 
@@ -357,3 +362,6 @@ class Lane:
                 self.quarantine.apply_to(self.in_force)
             except TongbuError as error:
                 raise LaneStopped(f"lane {self.source}: {error.message}", error.remedy) from error
+            except Exception as error:  # whatever they are like, it is this lane that can't go on
+                why = f"its declarations can't be used: {type(error).__name__}: {error}"
+                raise LaneStopped(f"lane {self.source}: {why}") from error

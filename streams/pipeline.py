@@ -396,9 +396,8 @@ class Turn:
                 self._withhold(draft.plan, draft.id, error, b"")
                 continue
             self.message.add(record)
-            if (
-                not self.message.only_bindings
-            ):  # the entity topic and other targets have what they had
+            # What only some bindings get is nothing that the entity topic and other targets have.
+            if not self.message.only_bindings:
                 publish.remember(draft, self.moment.lane_offset, self.store)
 
 

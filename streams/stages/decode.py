@@ -111,8 +111,9 @@ def _sql_server(lsn: str, serial: int) -> Position:
 def _bracket(status: str, full_id: str) -> Begin | End:
     if status == "BEGIN":
         return Begin(transaction_id(full_id))
-    _, _, lsn = full_id.partition(":")
-    return End(transaction_id(full_id), full_id, int(lsn) if lsn.isdigit() else 0)
+    xid, _, lsn = full_id.partition(":")
+    is_place = xid.isdigit() and lsn.isdigit()  # the number of MySQL's `uuid:number` is none
+    return End(transaction_id(full_id), full_id, int(lsn) if is_place else 0)
 
 
 def transaction_id(full_id: str) -> str:

@@ -157,10 +157,11 @@ def _complete(after: Row, old: Row | None, placeholder: str, table: Table) -> Ro
     if placeholder not in after.values():
         return after
     missing = [name for name, value in after.items() if value == placeholder]
-    if old is None:
+    unknown = missing if old is None else [name for name in missing if name not in old]
+    if old is None or unknown:
         raise RecordError(
             "image",
             "no-image",
-            f"`{table.qualified}`: unchanged column `{missing[0]}` of a row never seen",
+            f"`{table.qualified}`: unchanged column `{unknown[0]}` of a row that was never seen with it",
         )
-    return {**after, **{name: old.get(name) for name in missing}}
+    return {**after, **{name: old[name] for name in missing}}

@@ -358,6 +358,20 @@ def test_a_lane_that_meets_another_incarnation_waits_and_goes_on_when_it_is_mean
     assert reader.state.scan(b"wai\0") == []
 
 
+def test_a_lane_that_goes_on_after_a_long_wait_lets_others_have_turns(reader: Reader) -> None:
+    log = Log().start()
+    order(log)
+    reader.run(log)
+    log.lsn = 10
+    log.transaction(("u", "head", head(state=1)))
+    for _ in range(1200):
+        log.add(None)
+    reader.run(log)
+    log.control(control.Incarnation(source="erp", reason="restored from a backup"))
+
+    assert list(reader.lane.process(log.records[-1])).count(None) >= 1200
+
+
 def test_a_lane_that_waits_again_keeps_the_rest_again(reader: Reader) -> None:
     log = Log().start()
     order(log)
@@ -755,6 +769,51 @@ def test_a_row_whose_unsent_value_was_never_seen_withholds_its_order_until_it_co
     log.transaction(("u", "head", head(note="whole")))
 
     assert [record["note"] for record in reader.records(reader.run(log))] == ["whole"]
+
+
+def test_a_value_that_was_never_seen_is_not_null_after_a_second_change_without_it(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.transaction(("u", "head", head(note=PLACEHOLDER)))
+    log.transaction(("u", "head", head(state=1, note=PLACEHOLDER)))
+    outputs = reader.run(log)
+    assert reader.records(outputs) == []
+    assert [each["code"] for each in reader.letters(outputs) if each["state"] == "open"] == [
+        "no-image",
+        "no-image",
+    ]
+    log.transaction(("u", "head", head(state=1, note="whole")))
+
+    assert [record["note"] for record in reader.records(reader.run(log))] == ["whole"]
+
+
+def test_the_number_of_a_gtid_is_no_place_in_the_log(reader: Reader) -> None:
+    """After a failover MySQL's transactions have another server's uuid, and numbers that begin anew."""
+    log = Log().start()
+    for number, gtid in enumerate(
+        ("3e11fa47-71ca-11e1-9e33-c80aa9429562:9000", "a1b2c3d4-71ca-11e1-9e33-c80aa9429562:5")
+    ):
+        log.add({"status": "BEGIN", "id": gtid})
+        log.row("c", "head", head(number))
+        row = orjson.loads(log.records[-1].value)
+        row["transaction"] = {"id": gtid, "total_order": 1}
+        log.records[-1] = msgspec.structs.replace(log.records[-1], value=orjson.dumps(row))
+        log.add({"status": "END", "id": gtid, "event_count": 1})
+
+    assert [each["id"] for each in reader.records(reader.run(log))] == ["erp:SO0", "erp:SO1"]
+    assert reader.lane.waiting.why is None
+
+
+def test_declarations_that_nothing_can_compile_stop_their_lane_alone(reader: Reader) -> None:
+    log = Log().start()
+    reader.run(log)
+    fields = MAPPING["fields"]
+    wrong = fields | {"lines": fields["lines"] | {"each": "linse"}}
+    log.control(declarations(MAPPING | {"fields": wrong}))
+
+    with pytest.raises(LaneStopped, match="can't be used"):
+        reader.run(log)
 
 
 def test_snapshot_rows_fill_images_and_are_published_in_chunks_when_the_snapshot_is_complete(

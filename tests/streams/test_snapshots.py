@@ -391,6 +391,37 @@ def test_what_is_deleted_while_its_entity_waits_for_a_table_is_told_once_that_is
     assert published(reader, outputs) == [("delete", "erp:SO1"), ("snapshot", "erp:SO2")]
 
 
+def test_a_value_that_changes_did_not_bring_comes_with_the_row_that_the_snapshot_reads(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    begin(log, "head")
+    log.transaction(("u", "head", head(1, note=PLACEHOLDER)))
+    log.transaction(("u", "head", head(1, state=1, note=PLACEHOLDER)))
+    log.read("head", head(1, note="whole"), READER)
+    finish(log, "head")
+
+    reader.run(log)
+
+    assert images(reader, "head") == [head(1, state=1, note="whole")]
+
+
+def test_a_fill_that_waited_for_a_table_goes_on_when_the_mapping_reads_it_no_more(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    known(reader, log, [("c", "head", head(1))])
+    log.control(captured_with_note())
+    log.control(declarations(WITH_NOTE, name="h2"))
+    log.control(control.Republish(source="erp", entity="order", fill="f", bindings=("b",)))
+    assert reader.messages(reader.run(log)) == []
+    log.control(declarations(MAPPING, name="h3"))
+
+    messages = reader.messages(reader.run(log))
+
+    assert ["b"] in [message["only_bindings"] for message in messages]
+
+
 def test_a_new_mapping_of_a_table_that_is_captured_already_is_indexed_and_published(
     reader: Reader,
 ) -> None:
