@@ -7,23 +7,28 @@ files were loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from schemas import expressions as form
 from schemas.captured import Table
 from schemas.catalog import Catalog, RecordSchema
-from schemas.declarations import Declared, Mapping, Rule
-from schemas.errors import DeclarationError
+from schemas.declarations import DecimalInput, Declared, LookupInput, Mapping, Rule
+from schemas.errors import DeclarationError, TongbuError
 from schemas.expressions import Expression
 from streams.in_force import expand
 from streams.stages.convert import avro_kind, convertible, optional
-from streams.stages.source_types import refusal
+from streams.stages.rules import compile_rule
+from streams.stages.source_types import family, refusal
 
 Path = tuple[str | int, ...]
 
 #: Fields of every entity that the processor sets.
 _OWN_FIELDS = {"meta", "id", "source_refs", "ext"}
+#: What a constant is in YAML, by the field's Avro type; and what `where` says, by the family of the column's type.
+_CONSTANTS = {"string": str, "int": int, "long": int, "boolean": bool}
+_COMPARABLE = {"text": str, "int": int, "boolean": bool}
+_SPELLED = {str: "a text, in quotes", int: "a whole number, without quotes", bool: "true or false"}
 
 
 def check_shapes(
@@ -39,11 +44,19 @@ def check_shapes(
 
 
 def check_columns(
-    tables: dict[str, Table], mapping: Declared[Mapping], entity: RecordSchema
+    tables: dict[str, Table],
+    mapping: Declared[Mapping],
+    entity: RecordSchema,
+    rules: Iterable[Declared[Rule]] = (),
 ) -> None:
-    """Check a mapping against the live tables of its source; raise the first finding."""
-    for finding in _Columns(tables, mapping, entity).findings():
+    """Check a mapping, and what rules for it look up, against the live tables of its source; raise the first finding."""
+    columns = _Columns(tables, mapping, entity)
+    for finding in columns.findings():
         raise finding
+    for rule in rules:
+        if (rule.value.source, rule.value.entity) == (mapping.value.source, mapping.value.entity):
+            for finding in columns.looked_up(rule):
+                raise finding
 
 
 def _entity(catalog: Catalog, mapping: Declared[Mapping]) -> RecordSchema:
@@ -86,7 +99,35 @@ def _shape(
                 "Map it, or set it by a rule.",
             )
     for name, expression in value.fields.items():
+        yield from _names(mapping, ("fields", name), expression, fields[name])
         yield from _symbols(mapping, ("fields", name), expression, fields[name])
+
+
+def _names(
+    mapping: Declared[Mapping], path: Path, expression: Expression, type_: Any
+) -> Iterator[DeclarationError]:
+    """Find parts and arrays that there are none of, and constants of another type than the field's."""
+    parts, arrays = mapping.value.parts, mapping.value.arrays
+    if isinstance(expression, form.Each | form.Count):
+        key, part = ("each", expression.each) if isinstance(expression, form.Each) else ("count", expression.count)  # fmt: skip
+        if part not in parts:
+            yield mapping.error(
+                (*path, key), f"there is no part `{part}`", f"Parts: {', '.join(parts)}."
+            )
+    elif isinstance(expression, form.Sum):
+        array, _, name = expression.sum.partition(".")
+        if array not in arrays or name not in arrays[array].fields:
+            known = [f"{each}.{field}" for each in arrays for field in arrays[each].fields]
+            remedy = f"Fields of arrays: {', '.join(known)}."
+            yield mapping.error(
+                (*path, "sum"), f"`{expression.sum}` is no field of a mapped array", remedy
+            )
+    elif isinstance(expression, form.Const) and isinstance(plain := _plain(type_), str):
+        kind = _CONSTANTS.get(plain)
+        if kind is not None and type(expression.const) is not kind:
+            yield mapping.error(
+                (*path, "const"), f"`{expression.const}` is no {plain}", "Quote it, or unquote it."
+            )
 
 
 def _fields(schema: dict[str, Any]) -> dict[str, Any]:
@@ -163,6 +204,38 @@ def _rule(catalog: Catalog, rule: Declared[Rule], mappings: list[Mapping]) -> No
             f"source {value.source} maps no {value.entity}",
             "Correct source or entity.",
         )
+    _decidable(rule, expand(entity.schema))
+
+
+def _decidable(rule: Declared[Rule], schema: Any) -> None:
+    """Check that the inputs of a rule are in the entity's schema, and that the engine takes its table."""
+    value = rule.value
+    for name, wanted in value.inputs.items():
+        if isinstance(wanted, LookupInput):
+            continue  # `check_columns` knows the tables
+        key, path = ("decimal", wanted.decimal) if isinstance(wanted, DecimalInput) else ("text", wanted.text)  # fmt: skip
+        if not _leads(schema, path.split(".")):
+            remedy = f"Fields: {', '.join(sorted(_fields(schema)))}; of a record among them, `field.name`."
+            raise rule.error(
+                ("inputs", name, key), f"`{path}` is no field of {value.entity}", remedy
+            )
+    try:
+        compile_rule(value)
+    except TongbuError as error:
+        raise rule.error(("table",), error.message, error.remedy) from error
+    except Exception as error:
+        message = f"the table is no JDM: {type(error).__name__}: {error}"
+        raise rule.error(("table",), message, "Mend the table.") from error
+
+
+def _leads(type_: Any, path: list[str]) -> bool:
+    """Tell whether names lead from a record type through its fields to one that there is."""
+    for name in path:
+        fields = _fields(type_) if isinstance(type_, dict) and "fields" in type_ else {}
+        if name not in fields:
+            return False
+        type_ = _plain(fields[name])
+    return True
 
 
 class _Columns:
@@ -187,6 +260,8 @@ class _Columns:
                 yield self._unknown(
                     ("id",) if name in value.id_columns else ("where", name), name, self.root
                 )
+            elif name in value.where:
+                yield from self._comparable(name, value.where[name])
         for alias, part in value.parts.items():
             yield from self._join(
                 ("parts", alias, "join"), self.parts[alias], part.join, self.root.key
@@ -203,6 +278,38 @@ class _Columns:
         if set(join.values()) != set(key):
             remedy = f"Join it to {', '.join(key)}."
             yield self.mapping.error(path, "a part joins the primary key of the root table", remedy)
+
+    def looked_up(self, rule: Declared[Rule]) -> Iterator[DeclarationError]:
+        """Find inputs of a rule that name no lookup of the mapping, or no column of its table."""
+        lookups = self.mapping.value.lookups
+        for name, wanted in rule.value.inputs.items():
+            if not isinstance(wanted, LookupInput):
+                continue
+            path = ("inputs", name, "lookup")
+            alias, _, column = wanted.lookup.partition(".")
+            if alias not in lookups:
+                known = f"Lookups of {self.mapping.value.mapping}: {', '.join(lookups)}."
+                yield rule.error(path, f"there is no lookup `{alias}`", known)
+            elif self.aliases[alias].column(column) is None:
+                table = self.aliases[alias]
+                known = f"Columns: {', '.join(each.name for each in table.columns)}."
+                yield rule.error(path, f"table {table.qualified} has no column `{column}`", known)
+
+    def _comparable(self, name: str, wanted: Any) -> Iterator[DeclarationError]:
+        """Find a value that no row can have: none would belong to the entity, and all that is published would be deleted."""
+        column = self.root.column(name)
+        found = None if column is None else family(column.type)
+        kind = None if found is None else _COMPARABLE.get(found.name)
+        if column is None or wanted is None or (kind is not None and type(wanted) is kind):
+            return
+        remedy = (
+            "Choose by a column of text, whole numbers or true and false."
+            if kind is None
+            else f"Write {_SPELLED[kind]}."
+        )
+        yield self.mapping.error(
+            ("where", name), f"column `{name}` is {column.type}, and never `{wanted}`", remedy
+        )
 
     def _unknown(self, path: Path, name: str, table: Table) -> DeclarationError:
         names = ", ".join(column.name for column in table.columns)

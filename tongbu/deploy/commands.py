@@ -152,7 +152,8 @@ def verify(subject: Deployment) -> None:
         tables = {table.qualified: table for table in found.tables}
         for mapping in subject.mappings:
             if mapping.value.source == name:
-                check.check_columns(tables, mapping, subject.catalog.entities[mapping.value.entity])
+                entity = subject.catalog.entities[mapping.value.entity]
+                check.check_columns(tables, mapping, entity, subject.rules)
 
 
 def republish(

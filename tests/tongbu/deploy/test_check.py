@@ -31,7 +31,7 @@ def verify(folder: Path) -> None:
     check.check_shapes(catalog, mappings, rules)
     for mapping in mappings:
         tables = {table.qualified: table for table in captured(mapping.value.source).tables}
-        check.check_columns(tables, mapping, catalog.entities[mapping.value.entity])
+        check.check_columns(tables, mapping, catalog.entities[mapping.value.entity], rules)
 
 
 def edit(folder: Path, file: str, old: str, new: str) -> int:
@@ -85,6 +85,15 @@ ORDER, APPROVAL, RULE = (
         (RULE, "sets: [approval_route]", "sets: [route]", "`route` is no field"),
         (RULE, "finance_director}", "the_boss}", "no valid value for the case of doubt"),
         (RULE, "source: erp", "source: oa", "maps no sales_order"),
+        (RULE, "{lookup: customer.", "{lookup: custmer.", "there is no lookup `custmer`"),
+        (RULE, "cCusDefine1}", "cCusDefine}", "has no column `cCusDefine`"),
+        (RULE, "gross.amount}", "gross.amnt}", "`gross.amnt` is no field of sales_order"),
+        (ORDER, "{count: lines}", "{count: line}", "there is no part `line`"),
+        (ORDER, "{sum: lines.net}", "{sum: lines.nett}", "is no field of a mapped array"),
+        (ORDER, "    each: lines", "    each: line", "there is no part `line`"),
+        (ORDER, "  note: cMemo", "  note: {const: true}", "`True` is no string"),
+        (ORDER, "bReturnFlag: false}", "bReturnFlag: no}", "is boolean, and never `no`"),
+        (ORDER, "where: {bReturnFlag: false}", "where: {iMoney: 0}", "and never `0`"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_file_line_and_remedy(
