@@ -67,6 +67,12 @@ def test_containers_are_the_native_services_and_two_that_run_once(
     assert set(composed["services"]) == {*native, "prepare", "apply"}
 
 
+def test_what_does_not_run_once_comes_back_with_its_host(composed: dict[str, Any]) -> None:
+    ends = {name for name, each in composed["services"].items() if each["restart"] == "no"}
+    back = {name for name, each in composed["services"].items() if each["restart"] == "unless-stopped"}  # fmt: skip
+    assert (ends, ends | back) == ({"prepare", "apply"}, composed["services"].keys())
+
+
 def test_published_ports_are_the_native_ones_on_loopback(composed: dict[str, Any]) -> None:
     published = {
         name: (port["host_ip"], int(port["published"]))

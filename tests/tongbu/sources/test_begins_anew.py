@@ -28,6 +28,7 @@ def test_only_one_without_a_place_begins_anew(
     for name in ("reset", "resume", "send", "_wait_until_running"):
         monkeypatch.setattr(connectors, name, note(name))
     monkeypatch.setattr(connectors, "_check_offset", lambda *_: None)
+    monkeypatch.setattr(connectors, "_leave_stopped", lambda *_: False)
     monkeypatch.setattr(connectors, "failure", lambda *_: cause)
 
     connectors.restart(Deployment({"CONNECT_URL": "http://127.0.0.1:1"}), "oa")
