@@ -18,6 +18,7 @@ from avro.compatibility import (
     ReaderWriterCompatibilityChecker,
     SchemaCompatibilityResult,
     SchemaCompatibilityType,
+    type_mismatch,
 )
 from avro.schema import EnumSchema, Schema, parse
 
@@ -48,7 +49,11 @@ def undocumented(schema: dict[str, Any]) -> list[str]:
 
 
 class _Checker(ReaderWriterCompatibilityChecker):  # type: ignore[misc] # avro has no types
-    """As Avro's specification says: a reader's enum with a default reads symbols it does not know."""
+    """
+    As Avro's specification says, a reader's enum with a default reads symbols it does not know.
+
+    Other than there, text and bytes do not become each other: the bytes of a decimal are no text, nor its digits a number.
+    """
 
     def calculate_compatibility(
         self, reader: Schema, writer: Schema, location: list[str]
@@ -57,6 +62,8 @@ class _Checker(ReaderWriterCompatibilityChecker):  # type: ignore[misc] # avro h
             known = {*reader.symbols, *writer.symbols}
             if reader.props.get("default") in reader.symbols:
                 reader = EnumSchema(reader.name, reader.namespace, sorted(known))
+        if {reader.type, writer.type} == {"string", "bytes"}:
+            return type_mismatch(reader, writer, location)
         return super().calculate_compatibility(reader, writer, location)
 
 

@@ -73,6 +73,15 @@ def test_numbers_keep_their_meaning(before: Any, after: Any, place: str) -> None
     ]
 
 
+@pytest.mark.parametrize("after", ["bytes", DECIMAL])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["required", "optional"])
+def test_text_does_not_become_bytes_or_a_number(after: Any, wrapped: bool) -> None:
+    before, after = (["null", each] if wrapped else each for each in ("string", after))
+
+    assert findings(order(field("code", before)), order(field("code", after)))
+    assert findings(order(field("code", after)), order(field("code", before)))
+
+
 @pytest.mark.parametrize(
     "newer",
     [
