@@ -17,6 +17,7 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError
 
 from schemas.errors import DeclarationError
@@ -276,9 +277,38 @@ def rule_from_bundle(bundled: dict[str, Any]) -> Rule:
     return Rule.model_validate(bundled["declaration"])
 
 
+class _NotAsWrittenError(MarkedYAMLError):
+    """A number that YAML reads as another text than it is written."""
+
+
+class _Constructor(RoundTripConstructor):
+    """Refuses numbers that would lose something: a code such as 01 or 1.10 is none, and has to be quoted."""
+
+    def construct_yaml_int(self, node: Any) -> Any:
+        """Give a whole number."""
+        return _as_written(super().construct_yaml_int(node), node)
+
+    def construct_yaml_float(self, node: Any) -> Any:
+        """Give another number."""
+        return _as_written(super().construct_yaml_float(node), node)
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:int", _Constructor.construct_yaml_int)
+_Constructor.add_constructor("tag:yaml.org,2002:float", _Constructor.construct_yaml_float)
+
+
+def _as_written(value: Any, node: Any) -> Any:
+    if str(value) != node.value:
+        message = f"`{node.value}` would be read as {value}"
+        raise _NotAsWrittenError(problem=message, problem_mark=node.start_mark)
+    return value
+
+
 def _load(file: Path, adapter: TypeAdapter[T]) -> Declared[T]:
+    yaml = YAML(typ="rt")
+    yaml.Constructor = _Constructor
     try:
-        node = YAML(typ="rt").load(file.read_text(encoding="utf-8"))
+        node = yaml.load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DeclarationError(
             file, 1, "is not there", "Give the path of an existing file."
@@ -286,6 +316,9 @@ def _load(file: Path, adapter: TypeAdapter[T]) -> Declared[T]:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DeclarationError(file, line, "is not UTF-8", "Save it as UTF-8.") from error
+    except _NotAsWrittenError as error:
+        line = error.problem_mark.line + 1
+        raise DeclarationError(file, line, error.problem, "Quote it.") from error
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DeclarationError(

@@ -66,6 +66,9 @@ ORDER, APPROVAL, RULE = (
         (ORDER, "entity: sales_order", "entity: sales_orders", "there is no entity `sales_orders`"),
         (ORDER, "major: 1", "major: 2", "there is no entity `sales_order` 2"),
         (ORDER, "version: 1", "version: one", "valid integer"),
+        (ORDER, "{人民币: CNY", "{01: CNY", "`01` would be read as 1"),
+        (ORDER, "{人民币: CNY", "{1.10: CNY", "`1.10` would be read as 1.1"),
+        (ORDER, "version: 1", "version: 0x1", "`0x1` would be read as 1"),
         (ORDER, "id: cSOCode", "id: cSOKode", "has no column `cSOKode`"),
         (
             ORDER,
