@@ -20,7 +20,7 @@ from streams.spool import Spool
 from streams.stages.map import BROKEN
 
 #: Stands before the former key of a row whose present one is not known; keys begin with a bracket.
-_KEYLESS = b"~"
+_LACKING = b"~"
 
 
 class Store(Protocol):
@@ -88,12 +88,13 @@ def rekey(table: Table, store: Store) -> Iterator[RowChange]:
     """
     Move the images of a table to the places that its present key gives them.
 
-    Rows that were never seen with a column of that key stand beside all others, until a snapshot reads them.
+    Rows that were never seen with a column of that key stand beside all others, until a snapshot reads them; of a table
+    without a key, where each new column is one of it, the column is null.
     """
     prefix = image_key(table.qualified, b"")
     for place, row in store.iterate(prefix):
         old, lacking = place.removeprefix(prefix), [name for name in table.key if name not in row]
-        new = _KEYLESS + old if lacking else row_key(row, table.key)
+        new = _LACKING + old if lacking and not table.keyless else row_key(row, table.key)
         if old != new:
             store.put(place, None)
             store.put(image_key(table.qualified, new), row)

@@ -303,6 +303,27 @@ def test_a_table_with_another_key_keeps_its_rows_that_were_never_seen_with_all_o
     assert [each["gross"]["amount"] for each in records] == [1, 6]
 
 
+def test_rows_of_a_table_without_a_key_are_found_again_after_it_has_a_new_column(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    two_orders(log)
+    head_table, lines = CAPTURED.tables
+    told = msgspec.structs.replace(lines, keyless=True, key=tuple(c.name for c in lines.columns))
+    log.control(msgspec.structs.replace(CAPTURED, tables=(head_table, told)))
+    colour = Column(name="colour", type="text")
+    grown = msgspec.structs.replace(
+        told, key=(*told.key, "colour"), columns=(*told.columns, colour)
+    )
+    log.control(msgspec.structs.replace(CAPTURED, tables=(head_table, grown)))
+    reader.run(log)
+    log.transaction(("d", "line", None, line(1, 1) | {"colour": None}))
+
+    (record,) = reader.records(reader.run(log))
+
+    assert (record["id"], record["line_count"]) == ("erp:SO1", 0)
+
+
 @pytest.mark.parametrize("what", ["emptied", "given another key"])
 def test_a_table_of_many_rows_that_is_emptied_or_given_another_key_lets_others_have_turns(
     reader: Reader, what: str
