@@ -92,7 +92,8 @@ def plan(deployment: Deployment) -> Iterator[Change]:
         binding = declared.value
         if not isinstance(binding, RelationalBinding):
             continue
-        unknown, waiting = _unannounced(deployment, binding), _waiting(binding)
+        found = _announced(binding)
+        unknown, waiting = _unannounced(deployment, binding, found), _waiting(binding, found)
         if unknown or waiting:
             what = ", ".join(dict.fromkeys([*(record.entity for record in waiting), *unknown]))
             do = partial(_begin, deployment, binding, unknown)
@@ -106,18 +107,20 @@ def _begin(deployment: Deployment, binding: RelationalBinding, unknown: Sequence
 
 
 def _ask(deployment: Deployment, binding: RelationalBinding) -> None:
-    if waiting := _waiting(binding):
+    if waiting := _waiting(binding, _announced(binding)):
         lanes.append(deployment, *waiting)
 
 
-def _unannounced(deployment: Deployment, binding: RelationalBinding) -> list[str]:
+def _unannounced(
+    deployment: Deployment, binding: RelationalBinding, found: list[Fill] | None
+) -> list[str]:
     """
     Give the mirrored tables that the lanes know whole and of which no fill was ever announced.
 
     So a mirror is filled however it came into the declarations, and also where what declared it was ended before.
     """
     mirrored = mirrored_in(deployment, binding)
-    if not mirrored or (found := _announced(binding)) is None:
+    if not mirrored or found is None:
         return []
     known = {(each.source, each.entity) for each in found}
     new = [(table, source) for table, source in mirrored.items() if (source, table) not in known]
@@ -129,11 +132,11 @@ def _unannounced(deployment: Deployment, binding: RelationalBinding) -> list[str
     ]
 
 
-def _waiting(binding: RelationalBinding) -> list[Republish]:
+def _waiting(binding: RelationalBinding, found: list[Fill] | None) -> list[Republish]:
     """Give the first chunk of each fill that no chunk came of. A lane publishes a chunk once, however often it is asked."""
     return [
         Republish(source=each.source, entity=each.entity, fill=each.id, bindings=(binding.binding,))
-        for each in _announced(binding) or ()
+        for each in found or ()
         if not each.is_done and not each.reached
     ]
 

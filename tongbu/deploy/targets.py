@@ -36,4 +36,5 @@ def _perform(deployment: Deployment, binding: Binding, statements: list[str]) ->
         # Before they are made: where a later statement is refused, they are there at the next apply, and no longer new.
         targets.apply(binding, targets.own(binding))
         fills.announce(deployment, binding, new)
-    targets.apply(binding, targets.plan(binding, deployment.catalog))
+        statements = targets.plan(binding, deployment.catalog)
+    targets.apply(binding, statements)

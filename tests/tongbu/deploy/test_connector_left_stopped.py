@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
+import connect_stub
 import httpx
 import pytest
 
@@ -30,14 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
             state = "RUNNING"
         return httpx.Response(204)
 
-    @contextmanager
-    def client(_: Deployment) -> Iterator[httpx.Client]:
-        with httpx.Client(
-            base_url="http://connect", transport=httpx.MockTransport(answer)
-        ) as connect:
-            yield connect
-
-    monkeypatch.setattr(connectors, "client", client)
+    connect_stub.install(monkeypatch, answer)
     monkeypatch.setattr(connectors, "_check_offset", lambda *_: None)
     return told
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+import connect_stub
 import httpx
 import orjson
 import pytest
@@ -28,14 +27,7 @@ def _checked(monkeypatch: pytest.MonkeyPatch, status: dict[str, Any]) -> list[tu
         asked.append((request.method, path))
         return httpx.Response(204)
 
-    @contextmanager
-    def client(_: Deployment) -> Iterator[httpx.Client]:
-        with httpx.Client(
-            base_url="http://connect", transport=httpx.MockTransport(answer)
-        ) as connect:
-            yield connect
-
-    monkeypatch.setattr(connectors, "client", client)
+    connect_stub.install(monkeypatch, answer)
     readers.check(Deployment({}), READER)
     return asked
 
