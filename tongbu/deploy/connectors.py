@@ -13,15 +13,15 @@ import httpx
 import orjson
 
 from schemas.errors import ServiceUnavailable, TongbuError
-from tongbu.deploy import topics
+from tongbu.deploy import schema_history, topics
 from tongbu.deploy.deployment import CONNECTORS, Change, Deployment
 from tongbu.sources import offsets
 
 _START_SECONDS = 60
 _NOT_FOUND = 404
-_HISTORY = "schema.history.internal.kafka.topic"
-#: Settings that a running connector has got otherwise than when it was new (`capture_more`).
-_ITS_OWN = (_HISTORY, "snapshot.mode")
+_MODE = "snapshot.mode"
+#: Fills a new schema history from the live catalog, at each start: a connector is not left in it (`capture_more`).
+_RECOVERY = "recovery"
 STOPPED = "STOPPED"
 #: States that pass.
 STARTING = ("starting", "UNASSIGNED", "RESTARTING", STOPPED)
@@ -45,17 +45,19 @@ def plan(deployment: Deployment) -> Iterator[Change]:
             live = _without_name(answer.json())
             if _missing(deployment, source, live):
                 continue  # `capture_more` makes it as it is wanted
-            wanted |= {key: live[key] for key in _ITS_OWN if key in live}
+            if schema_history.TOPIC in live:  # a later one than the declared, after `capture_more`
+                wanted[schema_history.TOPIC] = live[schema_history.TOPIC]
             if live != wanted:
                 differing = sorted(
                     key for key in {*live, *wanted} if live.get(key) != wanted.get(key)
                 )
+                put = _leave_recovery if live[_MODE] == _RECOVERY else _put
                 yield Change(
                     "connector",
                     source,
                     "configure",
                     ", ".join(differing),
-                    partial(_put, deployment, source, wanted),
+                    partial(put, deployment, source, wanted),
                 )
             elif (found := state(connect, source)) != "RUNNING":
                 yield Change(
@@ -91,7 +93,7 @@ def reset(deployment: Deployment, source: str) -> None:
     with client(deployment) as connect:
         forget_place(connect, source)
         live = _without_name(ask(connect, f"/connectors/{source}/config").json())
-        anew = live | {"snapshot.mode": common_settings()["snapshot.mode"]}
+        anew = live | {_MODE: common_settings()[_MODE]}
         if anew != live:
             send(connect, "PUT", f"/connectors/{source}/config", anew)
 
@@ -132,14 +134,26 @@ def capture_more(deployment: Deployment, source: str) -> None:
     """
     with client(deployment) as connect:
         live = _without_name(ask(connect, f"/connectors/{source}/config").json())
-        declared = settings(deployment, source)
-        wanted = declared | {key: live[key] for key in _ITS_OWN if key in live}
-        if _HISTORY in wanted:
-            base = declared[_HISTORY]
-            number = wanted[_HISTORY].removeprefix(base).removeprefix(".")
-            wanted[_HISTORY] = f"{base}.{int(number or 1) + 1}"
-            wanted["snapshot.mode"] = "recovery"
-            topics.create_history(deployment, wanted[_HISTORY])
+    wanted = settings(deployment, source)
+    if schema_history.TOPIC not in live:
+        _put(deployment, source, wanted)
+        return
+    history = schema_history.after(wanted[schema_history.TOPIC], live[schema_history.TOPIC])
+    topics.create_history(deployment, history)
+    wanted[schema_history.TOPIC] = history
+    _put(deployment, source, wanted | {_MODE: _RECOVERY})
+    _leave_recovery(deployment, source, wanted)
+
+
+def _leave_recovery(deployment: Deployment, source: str, wanted: dict[str, str]) -> None:
+    """
+    Go on from the new schema history as soon as it is complete.
+
+    A start in `recovery` would take the columns of the catalog as it is then for rows from before a change of them,
+    and fail for good (seen on 3.5.0 with a column added while the connector stood).
+    """
+    history, tables = wanted[schema_history.TOPIC], deployment.tables_of(source)
+    schema_history.wait_for(deployment.bootstrap, history, tables)
     _put(deployment, source, wanted)
 
 
