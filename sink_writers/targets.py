@@ -85,6 +85,21 @@ def without_table(binding: RelationalBinding, catalog: Catalog) -> list[str]:
     return [table.entity for table in roots if table.name not in live]
 
 
+def grown(binding: RelationalBinding, catalog: Catalog) -> list[str]:
+    """Give the entities whose table the live target has, but not all of its columns or child tables."""
+    target = dialect(binding)
+    with closing(target.connect()) as connection:
+        live = target.live(connection)
+    found = target.tables(catalog)
+    there = {table.entity for table in found if table.parent is None and table.name in live}
+    lacking = [
+        table.entity
+        for table in found
+        if {column.name for column in table.columns} - live.get(table.name, {}).keys()
+    ]
+    return [entity for entity in dict.fromkeys(lacking) if entity in there]
+
+
 def check(binding: Binding, catalog: Catalog) -> None:
     """Raise TongbuError for what does not fit on the live target; what is missing does not count. TryLater as `plan`."""
     try:

@@ -22,9 +22,19 @@ def plan(deployment: Deployment) -> Iterator[Change]:
             raise declared.error(error.path, error.message, error.remedy) from None
         if statements:
             perform = partial(_perform, deployment, binding, statements)
-            yield Change(
-                "target", binding.binding, "alter", f"{len(statements)} statements", perform
-            )
+            detail = f"{len(statements)} statements{_to_be_filled(deployment, binding)}"
+            yield Change("target", binding.binding, "alter", detail, perform)
+
+
+def _to_be_filled(deployment: Deployment, binding: Binding) -> str:
+    """Say what gives present rows the columns and child tables that are new to them: the running sink writer does not know them yet."""
+    if not isinstance(binding, RelationalBinding):
+        return ""
+    grown = targets.grown(binding, deployment.catalog)
+    if not grown:
+        return ""
+    options = " ".join(f"--entity {entity}" for entity in grown)
+    return f"; for what is new in present rows start sink-{binding.binding} anew, then `tongbu resync {binding.binding} {options}`"
 
 
 def _perform(deployment: Deployment, binding: Binding, statements: list[str]) -> None:
