@@ -16,6 +16,7 @@ from schemas.control import CapturedSchema, Declarations, OutputSchema
 from schemas.declarations import LookupInput, Mapping, mapping_from_bundle, rule_from_bundle
 from schemas.encoder import compile_encoder
 from schemas.expressions import Each, Expression, Reference
+from streams.stages.image import Placeholders
 from streams.stages.map import CompiledMapping, compile_mapping
 from streams.stages.map_code import Misfit
 from streams.stages.mirror import MirrorPlan, can_be_mirrored, compile_mirror
@@ -96,13 +97,13 @@ class InForce:
     """
     Declarations and captured schema of a lane, ready for use.
 
-    `tables` are the captured ones: their rows are kept as images, `repairs` is what their values need, `needed` the
-    columns that their rows must bring. `entities` stand parents first, `misfits` say why a mapping can't use a table
-    as it is, `mirrors` are the tables that are copied as they are.
+    `tables` are the captured ones: their rows are kept as images, `placeholders` stand in them for values that were not
+    sent, `repairs` is what their values need, `needed` the columns that their rows must bring. `entities` stand parents
+    first, `misfits` say why a mapping can't use a table as it is, `mirrors` are the tables that are copied as they are.
     """
 
     hash: str
-    placeholder: str
+    placeholders: dict[str, Placeholders]
     tables: dict[str, Table]
     entities: dict[str, EntityPlan]
     roles: dict[str, tuple[Role, ...]]
@@ -137,7 +138,10 @@ def compile_in_force(declared: Declarations, captured: CapturedSchema) -> InForc
     mirrors = _mirrors(declared, captured, tables, writers)
     return InForce(
         hash=declared.hash,
-        placeholder=declared.unavailable_placeholder,
+        placeholders={
+            name: Placeholders(table, declared.unavailable_placeholder)
+            for name, table in tables.items()
+        },
         tables=tables,
         entities=ordered,
         roles=_roles(ordered),

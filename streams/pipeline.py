@@ -332,11 +332,11 @@ class Turn:
             if admitted is None:
                 return ()
             change = admitted
-        placeholder = self.in_force.placeholder
+        placeholders = self.in_force.placeholders[change.table]
         try:
-            found = image.resolve(change, table, placeholder, self.store)
+            found = image.resolve(change, table, placeholders, self.store)
         except RecordError as error:
-            broken = image.resolve_broken(change, table, placeholder, error.code, self.store)
+            broken = image.resolve_broken(change, table, placeholders, error.code, self.store)
             if broken is None:
                 self.undecodable(error)
                 return ()

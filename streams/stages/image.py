@@ -18,6 +18,7 @@ from streams.errors import RecordError
 from streams.records import Change, Row, RowChange
 from streams.spool import Spool
 from streams.stages.map import BROKEN
+from streams.stages.source_types import unsent
 
 #: Stands before the former key of a row whose present one is not known; keys begin with a bracket.
 _LACKING = b"~"
@@ -59,17 +60,40 @@ def _place_of(table: str) -> bytes:
     return b"img\0" + table.encode() + b"\0"
 
 
-def resolve(change: Change, table: Table, placeholder: str, store: Store) -> Iterable[RowChange]:
+class Placeholders:
+    """
+    What stands in a table's rows for large values that did not change.
+
+    `plain` is what capture was told to send; `others` are (column, what it sends instead of that), for the columns of
+    types that can't hold it.
+    """
+
+    def __init__(self, table: Table, plain: str) -> None:
+        self.plain = plain
+        sent = [(each.name, unsent(each.type, plain)) for each in table.columns]
+        self.others: list[tuple[str, Any]] = [each for each in sent if each[1] != plain]
+
+    def unsent(self, row: Row) -> list[str]:
+        """Give the columns whose values were not sent: of most rows none."""
+        found = [name for name, value in self.others if row.get(name) == value]
+        if self.plain in row.values():
+            found += [name for name, value in row.items() if value == self.plain]
+        return found
+
+
+def resolve(
+    change: Change, table: Table, placeholders: Placeholders, store: Store
+) -> Iterable[RowChange]:
     """Give what a change does to rows, complete; nothing where it does nothing. Keeps the images."""
     if change.operation == "t":
         return _truncate(table, store)
     if change.operation == "d":
         return _delete(change, table, store)
-    return _upsert(change, table, placeholder, store)
+    return _upsert(change, table, placeholders, store)
 
 
 def resolve_broken(
-    change: Change, table: Table, placeholder: str, code: str, store: Store
+    change: Change, table: Table, placeholders: Placeholders, code: str, store: Store
 ) -> RowChange | None:
     """Keep what is known of a row that can't be completed, marked, so that its aggregate is withheld."""
     row = change.after
@@ -78,7 +102,8 @@ def resolve_broken(
     key = row_key(row, table.key)
     place = image_key(table.qualified, key)
     old = store.get(place)
-    known = {name: value for name, value in row.items() if value != placeholder}
+    missing = placeholders.unsent(row)
+    known = {name: value for name, value in row.items() if name not in missing}
     new = {**(old or {}), **known, BROKEN: code}
     store.put(place, new)
     return RowChange(table.qualified, key, old, new)
@@ -122,7 +147,9 @@ def _delete(change: Change, table: Table, store: Store) -> tuple[RowChange, ...]
     return (RowChange(table.qualified, key, old, None),)
 
 
-def _upsert(change: Change, table: Table, placeholder: str, store: Store) -> tuple[RowChange, ...]:
+def _upsert(
+    change: Change, table: Table, placeholders: Placeholders, store: Store
+) -> tuple[RowChange, ...]:
     if change.after is None:
         raise RecordError("image", "no-row", f"a change of `{table.qualified}` without its row")
     key = row_key(change.after, table.key)
@@ -135,7 +162,7 @@ def _upsert(change: Change, table: Table, placeholder: str, store: Store) -> tup
     old = store.get(old_place)
     if table.keyless and before_key != key:
         _refuse_twin(change, table, key, store)
-    new = _complete(change.after, old, placeholder, table)
+    new = _complete(change.after, old, placeholders, table)
     if old == new:
         return ()
     if before_key is not None:
@@ -153,11 +180,11 @@ def _refuse_twin(change: Change, table: Table, key: bytes, store: Store) -> None
         raise RecordError("image", "twin", message)
 
 
-def _complete(after: Row, old: Row | None, placeholder: str, table: Table) -> Row:
+def _complete(after: Row, old: Row | None, placeholders: Placeholders, table: Table) -> Row:
     """Fill in the values that PostgreSQL did not send because they did not change."""
-    if placeholder not in after.values():
+    missing = placeholders.unsent(after)
+    if not missing:
         return after
-    missing = [name for name, value in after.items() if value == placeholder]
     unknown = missing if old is None else [name for name in missing if name not in old]
     if old is None or unknown:
         raise RecordError(

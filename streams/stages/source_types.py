@@ -9,12 +9,14 @@ were seen on real servers; tests/capture/test_types.py proves them against SELEC
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from hashlib import md5
 from typing import Any
+from uuid import UUID
 
 Read = Callable[[Any], Any]
 
@@ -154,10 +156,24 @@ _REFUSED = (
     (r"(line|lseg|box|path|circle)", "it is not captured"),
     (r"polygon", "PostgreSQL's is not captured; of MariaDB and MySQL use GEOMETRY"),
     (r"(interval\b.*|\w*multirange|geometry|point)\[\]", "arrays of it are not captured"),
+    (r"bit\(\d+\)\[\]", "arrays of it stop the connector"),
 )
 _PLAIN_REFUSED = tuple((re.compile(pattern, re.IGNORECASE), why) for pattern, why in _REFUSED)
 #: MariaDB's types that Debezium's parser of DDL can't read: the connector stops at such a table.
 UNPARSEABLE = re.compile(r"inet[46]|uuid", re.IGNORECASE)
+#: PostgreSQL's types of which the connector stops at the first value.
+_UNCONVERTIBLE = re.compile(r"bit\(\d+\)\[\]").fullmatch
+#: PostgreSQL's types for which Debezium has no placeholder that fits: the connector stops where an UPDATE leaves a large
+#: value of them as it is. Under REPLICA IDENTITY FULL the log has the value.
+_UNPLACED = re.compile(
+    r"bit( varying)?\(\d{3,}\)|bit varying|geometry|geography|(half|sparse)?vec(tor)?"
+    r'|(smallint|oid|"char"|(numeric|real|double|boolean|time|timestamp)\b.*|inet|cidr|macaddr8?|enum'
+    r"|(int4|int8|num|ts|tstz|date)range|tsvector|(\w+\.)?(citext|hstore|ltree))\[\]"
+).fullmatch
+#: The arrays for which Debezium has one.
+_PLACED = re.compile(
+    r"(text|character varying(\(\d+\))?|character(\(\d+\))?|jsonb?|bytea|integer|bigint|date|uuid)\[\]"
+).fullmatch
 
 
 def family(column_type: str) -> Family | None:
@@ -165,6 +181,36 @@ def family(column_type: str) -> Family | None:
     if column_type.endswith("[]") or refusal(column_type):
         return None
     return next((each for each in FAMILIES if each.pattern.fullmatch(column_type)), None)
+
+
+def stopping(column_type: str, *, domain: bool, whole: bool) -> str | None:
+    """
+    Give when a PostgreSQL column of a type would stop its connector, None where it would not.
+
+    `domain`: the type is that of a domain, which Debezium knows by its own name; `whole`: its table has REPLICA IDENTITY FULL.
+    """
+    if _UNCONVERTIBLE(column_type):
+        return "at every row"
+    if not whole and (_UNPLACED(column_type) or (domain and _PLACED(column_type))):
+        return "where an UPDATE leaves a large value of it as it is"
+    return None
+
+
+def unsent(column_type: str, placeholder: str) -> Any:
+    """Give what capture sends in place of a large value that did not change: of most types the placeholder itself."""
+    sent = placeholder.encode()
+    if column_type == "hstore":
+        return f'{{"{placeholder}":"{placeholder}"}}'
+    if column_type == "bytea":
+        return b64encode(sent).decode()
+    if not _PLACED(column_type):
+        return placeholder
+    element = column_type.removesuffix("[]")
+    if element in ("integer", "bigint", "date"):
+        return list(sent)
+    if element == "uuid":
+        return [str(UUID(bytes=md5(sent, usedforsecurity=False).digest(), version=3))]
+    return [unsent(element, placeholder)]
 
 
 def refusal(column_type: str) -> str | None:

@@ -180,7 +180,11 @@ class Captured:
         }
         if self.database == "postgresql":
             slot = self.name.replace("-", "_")
-            return settings | {"database.dbname": "capture", "slot.name": slot}
+            return settings | {
+                "database.dbname": "capture",
+                "slot.name": slot,
+                "column.exclude.list": rf"{SCHEMA}\..*\.left_out",
+            }
         if self.database == "mysql":  # the local stack's server has no certificate
             settings["database.ssl.mode"] = "disabled"
         return (

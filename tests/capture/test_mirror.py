@@ -136,7 +136,9 @@ def make_across(captured: Captured, name: str) -> None:
     own = {column: kind for column, kind in columns(captured.database).items() if kind in decoded}
     body = ", ".join(f"{quote}{column}{quote} {kind} NULL" for column, kind in own.items())
     statements = [f"CREATE TABLE {SCHEMA}.{name} (id int PRIMARY KEY, {body})"]
-    if captured.database != "postgresql":
+    if captured.database == "postgresql":
+        statements.append(f"ALTER TABLE {SCHEMA}.{name} REPLICA IDENTITY FULL")
+    else:
         statements.append("SET sql_mode = 'ALLOW_INVALID_DATES'")
     for number in range(max(map(len, decoded.values()))):
         values = {

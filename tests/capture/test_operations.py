@@ -76,6 +76,7 @@ class Watched:
         self.since = captured.end
         self.store = Store()
         self.table = live_table(captured, name)
+        self.placeholders = image.Placeholders(self.table, PLACEHOLDER)
         self.steps: list[RowChange] = []
 
     def follow(self) -> list[SourceTransaction]:
@@ -86,7 +87,7 @@ class Watched:
         for transaction in found:
             for change in transaction.changes:
                 if change.table == self.name:
-                    self.steps += image.resolve(change, self.table, PLACEHOLDER, self.store)
+                    self.steps += image.resolve(change, self.table, self.placeholders, self.store)
         return found
 
     def equal_to_select(self) -> bool:

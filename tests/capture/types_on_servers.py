@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from capturing import SCHEMA, Captured
+from capturing import SCHEMA, SHIPPED, Captured
 from type_table import DECODED, POSTGRESQL_TYPES, REFUSED_TYPES, REFUSED_VALUES
 
 from schemas.captured import Table
@@ -35,6 +35,8 @@ def make_tables(captured: Captured) -> None:
         captured.run(*POSTGRESQL_TYPES)
     for table in ("snapshot", "streamed"):
         captured.run(f"CREATE TABLE {SCHEMA}.类型_{table} (id int PRIMARY KEY, {own})")
+        if database == "postgresql":  # else most arrays are refused (test_toasted.py)
+            captured.run(f"ALTER TABLE {SCHEMA}.类型_{table} REPLICA IDENTITY FULL")
     fill(captured, "snapshot")
 
 
@@ -63,7 +65,14 @@ def fill(captured: Captured, table: str) -> None:
 
 def live_table(captured: Captured, table: str) -> Table:
     """Give a table as `tongbu apply` reads it from the catalog."""
-    source = Source(system="x", database=captured.database, partition=0, zone="UTC", connector="x")  # type: ignore[arg-type]
+    connector = f"sources/{SHIPPED[captured.database]}"
+    source = Source(
+        system="x",
+        database=captured.database,  # type: ignore[arg-type]
+        partition=0,
+        zone="UTC",
+        connector=connector,
+    )
     name = f"{SCHEMA}.{table}"
     return catalog.read("test", source, captured.dsn, [name]).tables[0]
 
@@ -97,8 +106,8 @@ def _postgresql(name: str, kind: str) -> str:
     form = {"inet": "abbrev({})", "money": "{}::numeric", "hstore": "hstore_to_json({})::text"}.get(
         kind, form
     )
-    if kind.endswith("bigint[]") or kind == "enum[]":
-        form = "{}::text[]" if kind == "enum[]" else form
+    if kind in ("enum[]", "json[]", "jsonb[]"):
+        form = "{}::text[]"
     elif kind.startswith("character("):
         form = "{}"
     return form.format(column)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import orjson
 import psycopg
 import pymysql
 
@@ -13,7 +15,8 @@ from schemas.captured import Column, Table
 from schemas.control import CapturedSchema
 from schemas.declarations import Source
 from schemas.errors import ServiceUnavailable, TongbuError
-from streams.stages.source_types import UNPARSEABLE
+from streams.stages.source_types import UNPARSEABLE, stopping
+from tongbu.deploy.deployment import CONNECTORS
 
 # Generated columns are not in the log, so they are none here. A type of one's own is spelt as what its values are: an enum as `enum`, a domain as its base type.
 _PG_COLUMNS = """
@@ -30,7 +33,7 @@ SELECT n.nspname || '.' || c.relname, a.attname,
     WHEN t.typnamespace <> 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typelem = 0 THEN t.typname
     ELSE format_type(b.oid, coalesce(b.modifier, a.atttypmod))
   END,
-  NOT a.attnotnull
+  NOT a.attnotnull, a.atttypid <> t.oid
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
 JOIN base b ON b.type = a.atttypid JOIN pg_type t ON t.oid = b.oid LEFT JOIN pg_type e ON e.oid = t.typelem
 WHERE t.typtype <> 'd' AND n.nspname || '.' || c.relname = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
@@ -45,14 +48,16 @@ WHERE i.indisprimary AND n.nspname || '.' || c.relname = ANY(%s)
 ORDER BY c.oid, k.place"""
 _PG_FULL = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relreplident = 'f' AND n.nspname || '.' || c.relname = ANY(%s)"""
+WHERE c.relreplident = 'f' AND n.nspname || '.' || c.relname = ANY(%s) AND NOT EXISTS (
+  SELECT FROM pg_partition_tree(c.oid) part JOIN pg_class each ON each.oid = part.relid
+  WHERE part.isleaf AND each.relreplident <> 'f')"""
 _PG_ROWS = """
 SELECT c.reltuples::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname || '.' || c.relname = ANY(%s)"""
 _MYSQL_ROWS = """
 SELECT table_rows FROM information_schema.tables WHERE CONCAT(table_schema, '.', table_name) IN %s"""
 _MYSQL_COLUMNS = """
-SELECT CONCAT(table_schema, '.', table_name), column_name, column_type, is_nullable = 'YES'
+SELECT CONCAT(table_schema, '.', table_name), column_name, column_type, is_nullable = 'YES', 0
 FROM information_schema.columns WHERE CONCAT(table_schema, '.', table_name) IN %s
 ORDER BY table_schema, table_name, ordinal_position"""
 _MYSQL_KEYS = """
@@ -136,8 +141,7 @@ def _table(
 ) -> Table:
     own = [
         Column(name=column, type=type_, nullable=bool(null))
-        for of, column, type_, null in columns
-        if of == table
+        for _, column, type_, null, _ in columns
     ]
     if not own:
         raise TongbuError(
@@ -146,6 +150,9 @@ def _table(
         )
     if source.database == "mariadb":
         _refuse_unparseable(name, table, own)
+    if source.database == "postgresql":
+        domains = {column for _, column, _, _, is_domain in columns if is_domain}
+        own = _without_stopping(name, source, table, own, domains, table in full)
     key = tuple(column for of, column in keys if of == table)
     schema, _, plain = table.partition(".")
     keyless = not key and table in full
@@ -169,6 +176,34 @@ def _refuse_unparseable(source: str, table: str, columns: list[Column]) -> None:
                 f"source {source}: column `{column.name}` of table `{table}` is {column.type}, which Debezium can't read",
                 "Its connector would stop at this table: make it a text column, or don't map the table.",
             )
+
+
+def _without_stopping(
+    name: str, source: Source, table: str, columns: list[Column], domains: set[str], whole: bool
+) -> list[Column]:
+    """Give the columns that can be captured; raise TongbuError for one that would stop the connector and is not left out of it."""
+    found = {
+        column.name: f"{column.type}, which would stop the connector {why}"
+        for column in columns
+        if (why := stopping(column.type, domain=column.name in domains, whole=whole))
+    }
+    left_out = _left_out(source) if found else []
+    for column, what in found.items():
+        if not any(pattern.fullmatch(f"{table}.{column}") for pattern in left_out):
+            quoted = ".".join(f'"{part}"' for part in table.split(".", 1))
+            full = f"Have its DBA run ALTER TABLE {quoted} REPLICA IDENTITY FULL (each partition's, too), or leave"
+            raise TongbuError(
+                f"source {name}: column `{column}` of table `{table}` is {what}",
+                f"{'Leave' if whole else full} the column out: `column.exclude.list` in connectors-config/{source.connector}.",
+            )
+    return [column for column in columns if column.name not in found]
+
+
+def _left_out(source: Source) -> list[re.Pattern[str]]:
+    """Give the patterns of columns that a source's connector is told to leave out."""
+    own: dict[str, str] = orjson.loads((CONNECTORS / source.connector).read_bytes())
+    listed = own.get("column.exclude.list", "").split(",")
+    return [re.compile(each.strip(), re.IGNORECASE) for each in listed if each.strip()]
 
 
 _Asked = tuple[list[Any], list[Any], set[str]]
