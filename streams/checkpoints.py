@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from rocksdict import Checkpoint
 
@@ -36,9 +37,12 @@ class Checkpoints:
         """
         Copy a state that is in use; it takes no writes to a halt, and may run in another thread.
 
-        `position` names the checkpoint; the state in it is at least as far.
+        `position` names the checkpoint; the state in it is at least as far. One that is there already is left as it is.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._put_others_away(state.lane)
+        if self._place(position).exists():
+            return self._place(position)
         linked = state.folder.with_name(f"{state.folder.name}.checkpoint")
         fresh = self._folder / f"{state.folder.parent.parent.parent.name}.new"
         final = self._place(position)
@@ -69,6 +73,14 @@ class Checkpoints:
         put_away(folder)
         fresh.rename(folder)
 
+    def _put_others_away(self, lane: dict[str, Any] | None) -> None:
+        """Remove what was made from an earlier topic of this name: its positions say nothing beside those of the present one."""
+        if lane is None:
+            return
+        for each in self._all():
+            if _topic_id(each) not in (None, lane["topic_id"]):
+                put_away(each)
+
     def _place(self, position: int) -> Path:
         return self._folder / f"{position:0{_DIGITS}d}"
 
@@ -76,3 +88,12 @@ class Checkpoints:
         if not self._folder.exists():
             return []
         return sorted(each for each in self._folder.iterdir() if each.name.isdigit())
+
+
+def _topic_id(checkpoint: Path) -> str | None:
+    """Tell of which topic a checkpoint is; None where it says nothing, or can't be opened."""
+    try:
+        lane = standing(checkpoint).lane
+    except Exception:  # RocksDB has no closer one
+        return None
+    return lane["topic_id"] if lane is not None else None

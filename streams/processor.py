@@ -320,8 +320,7 @@ class Processor:
                     continue
                 kept = self._opener.checkpoints(place)
                 began = time.monotonic()
-                if position not in kept.positions():
-                    await asyncio.to_thread(kept.make, owned.state, position)
+                await asyncio.to_thread(kept.make, owned.state, position)
             oldest = owned.checkpointed = kept.positions()[0]
             seconds = round(time.monotonic() - began, 2)
             source = owned.lane.source

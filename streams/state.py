@@ -269,6 +269,11 @@ class State:
         return self._db
 
     @property
+    def lane(self) -> dict[str, Any] | None:
+        """Tell whose it is, as it is on disk: source, epoch and topic id; None for a state that has not read it. Any thread may ask."""
+        return _standing(self._db).lane
+
+    @property
     def bytes_on_disk(self) -> int:
         """Give the size of the state's files."""
         size = self._db.property_int_value("rocksdb.total-sst-files-size")

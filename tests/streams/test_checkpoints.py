@@ -63,6 +63,60 @@ def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     assert kept.positions() == places[-2:]
 
 
+def test_checkpoints_of_an_earlier_topic_of_the_name_do_not_push_out_those_of_the_present_one(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "checkpoints"
+    places: dict[str, list[int]] = {}
+    for topic_id, transactions in (("earlier", 5), ("present", 1)):
+        (tmp_path / topic_id).mkdir()
+        reader, log = Reader(tmp_path / topic_id), Log()
+        reader.lane.topic_id = None
+        log.control(control.Lane(source="erp", epoch=1, topic_id=topic_id))
+        kept, places[topic_id] = Checkpoints(folder, "cdc.erp", keep=2), []
+        for number in range(transactions):
+            orders(log, number, 1)
+            reader.run(log)
+            places[topic_id].append(reader.state.position or 0)
+            kept.make(reader.state, places[topic_id][-1])
+        reader.state.close()
+    assert places["present"] == places["earlier"][:1]  # of another log, under the same name
+
+    assert kept.positions() == places["present"]
+    lane = kept.standing(places["present"][0]).lane
+    assert lane is not None
+    assert lane["topic_id"] == "present"
+
+
+def test_a_checkpoint_at_a_position_of_an_earlier_topic_takes_its_place(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "checkpoints", "cdc.erp", keep=2)
+    for topic_id in ("earlier", "present"):
+        (tmp_path / topic_id).mkdir()
+        reader, log = Reader(tmp_path / topic_id), Log()
+        reader.lane.topic_id = None
+        log.control(control.Lane(source="erp", epoch=1, topic_id=topic_id))
+        reader.run(log)
+        kept.make(reader.state, 1)
+        reader.state.close()
+
+    lane = kept.standing(1).lane
+    assert lane is not None
+    assert lane["topic_id"] == "present"
+
+
+def test_a_damaged_checkpoint_does_not_keep_new_ones_from_being_made(tmp_path: Path) -> None:
+    damaged = tmp_path / "checkpoints/cdc.erp" / f"{1:020d}"
+    damaged.mkdir(parents=True)
+    log = Log().start()
+    reader = Reader(tmp_path)
+    reader.run(log)
+    kept = Checkpoints(tmp_path / "checkpoints", "cdc.erp", keep=2)
+
+    kept.make(reader.state, reader.state.position or 0)
+
+    assert kept.positions() == [1, len(log.records)]
+
+
 def test_a_lane_without_checkpoints_has_none(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path / "nowhere", "cdc.erp", keep=2).positions() == []
 
@@ -83,8 +137,9 @@ def test_a_checkpoint_of_another_topic_or_lane_is_refused_by_name_and_an_older_f
         reader = Reader(tmp_path / name)
         reader.lane.topic_id = None
         reader.run(log)
-        Checkpoints(folder, topic, keep=3).make(reader.state, reader.state.position or 0)
+        Checkpoints(tmp_path / name, topic, keep=3).make(reader.state, reader.state.position or 0)
         reader.state.close()
+        shutil.copytree(tmp_path / name / topic, folder / topic, dirs_exist_ok=True)
     settings = Settings(kafka_bootstrap="127.0.0.1:1", tongbu_data=tmp_path)
     told: list[str] = []
     monkeypatch.setattr(
