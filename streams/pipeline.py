@@ -235,8 +235,8 @@ class Turn:
 
     def _try_again(self, plan: EntityPlan, ids: Iterable[str], drafts: Drafts) -> Iterator[None]:
         waiting = [id_ for id_ in ids if self.withheld.holds(plan, id_)]
-        for number, (id_, root_key) in enumerate(publish.with_ids(plan, waiting, self.store), 1):
-            for result in publish.current(plan, id_, root_key, self.store):
+        for number, id_ in enumerate(waiting, 1):
+            for result in publish.current(plan, id_, self.store):
                 for draft in self._sort([result]):
                     drafts.append(draft)
             if not self.withheld.withholds_now(plan, id_):

@@ -54,6 +54,12 @@ class MirrorPlan:
         prefix = f"{source}:{self.entity}"
         return id_.removeprefix(prefix).encode() if id_.startswith(prefix) else b""
 
+    def row_of(self, key: bytes) -> Row:
+        """Give the columns of a key; nothing for one that rows had when the table had another."""
+        names = [name for name, _ in self.key]
+        values = orjson.loads(key) if key.startswith(b"[") else []
+        return dict(zip(names, values, strict=True)) if len(values) == len(names) else {}
+
 
 def can_be_mirrored(table: Table) -> bool:
     """Tell whether a table's rows can be told apart at a mirror: it has a key, whose values come without loss."""
@@ -137,14 +143,16 @@ class MirrorRows:
         self._append(MIRROR_ROW, f"{self._moment.source}:{plan.entity}", "truncate", value)
 
     def current(self, plan: MirrorPlan, ids: Iterable[str], store: Store) -> Iterator[None]:
-        """Bring rows as they are now; of one that is gone there is nothing to bring."""
+        """Bring rows as they are now; of one that is gone there is nothing to bring but a delete that was withheld."""
         for id_ in ids:
             key = plan.key_of(self._moment.source, id_)
             row = store.get(image_key(plan.entity, key))
-            if row is None:
-                self._withheld.release(plan, id_)
-            else:
+            if row is not None:
                 self.put(plan, key, row, "snapshot")
+            elif self._withheld.holds(plan, id_) and (last := plan.row_of(key)):
+                self.put(plan, key, last, "delete")
+            else:
+                self._withheld.release(plan, id_)
             yield
 
     def _row(

@@ -145,10 +145,13 @@ def settle(touched: Touched, identity: Identity, store: Store) -> Iterator[Draft
         )
 
 
-def current(plan: EntityPlan, id_: str, root_key: bytes, store: Store) -> Iterator[Draft | Failed]:
-    """Give what the current state of an id has to tell: nothing where it is as published."""
-    root = aggregates.read_root(plan, root_key, store)
-    if root is not None:
+def current(plan: EntityPlan, id_: str, store: Store) -> Iterator[Draft | Failed]:
+    """Give what the current state of an id has to tell: nothing where it is as published, a delete where it has no row."""
+    root_key = store.get(index_key(plan, id_))
+    root = None if root_key is None else aggregates.read_root(plan, root_key, store)
+    if root is None:
+        yield from _deleted(plan, id_, store)
+    else:
         yield from _current(plan, id_, root_key, root, store, created=True, moved_from=None)
 
 

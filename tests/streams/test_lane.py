@@ -628,6 +628,45 @@ def test_a_retry_without_a_fix_withholds_again_with_a_letter_that_follows_the_fi
     assert (opened["entity_id"], opened["state"]) == ("erp:SO1", "open")
 
 
+def withheld_delete(reader: Reader, log: Log) -> None:
+    """Delete an order whose last state the schema can't tell."""
+    order(log)
+    reader.run(log)
+    schema = without("note", retyped="code")
+    log.control(with_schema(schema, {"note": None, "code": "state"}))
+    log.transaction(("d", "head", None, {"id": 1}))
+    reader.run(log)
+
+
+def test_a_retry_publishes_a_withheld_delete_which_the_schema_can_tell_again(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    withheld_delete(reader, log)
+    log.control(declarations())
+    log.control(control.Retry(source="erp", entity="order", ids=("erp:SO1",)))
+
+    outputs = reader.run(log)
+
+    (record,) = reader.records(outputs)
+    assert (record["id"], record["meta"]["operation"]) == ("erp:SO1", "delete")
+    (letter,) = reader.letters(outputs)
+    assert (letter["state"], letter["entity_id"]) == ("superseded", "erp:SO1")
+    assert reader.lane.withheld == 0
+
+
+def test_a_retry_of_a_delete_without_a_fix_withholds_it_again(reader: Reader) -> None:
+    log = Log().start()
+    withheld_delete(reader, log)
+    log.control(control.Retry(source="erp", entity="order", ids=("erp:SO1",)))
+
+    outputs = reader.run(log)
+
+    assert reader.records(outputs) == []
+    assert [each["state"] for each in reader.letters(outputs)] == ["superseded", "open"]
+    assert reader.lane.withheld == 1
+
+
 def test_a_skipped_id_is_published_by_its_next_good_change_without_another_letter(
     reader: Reader,
 ) -> None:

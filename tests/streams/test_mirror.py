@@ -142,6 +142,51 @@ def test_a_row_whose_key_has_no_text_is_withheld_also_when_it_is_deleted_and_oth
     assert letters == [(id_, "superseded", "not-exact"), (id_, "open", "not-exact")]
 
 
+def test_a_retry_publishes_the_delete_of_a_row_whose_key_has_a_text_by_now(reader: Reader) -> None:
+    log = mirrored(days("day"))
+    log.transaction(("c", "days", day(INFINITY)))
+    log.transaction(("d", "days", None, day(INFINITY)))
+    reader.run(log)
+    id_ = f"erp:public.days[{INFINITY}]"
+    asked = control.Retry(source="erp", entity="public.days", ids=(id_,))
+
+    log.control(asked)
+    rows, letters = told(reader, log)
+
+    assert rows == []
+    assert letters == [(id_, "superseded", "not-exact"), (id_, "open", "not-exact")]
+
+    numbers = tuple(
+        msgspec.structs.replace(each, type="integer") if each.name == "day" else each
+        for each in days("day").columns
+    )
+    table = msgspec.structs.replace(days("day"), columns=numbers)
+    log.control(msgspec.structs.replace(CAPTURED, tables=(table,)))
+    reader.run(log)
+    log.control(asked)
+    rows, letters = told(reader, log)
+
+    assert rows == [("delete", id_)]
+    assert letters == [(id_, "superseded", "not-exact")]
+
+
+def test_a_retry_of_a_row_that_is_gone_with_the_key_it_had_closes_its_letter(
+    reader: Reader,
+) -> None:
+    log = mirrored(days("day"))
+    log.transaction(("c", "days", day(INFINITY)))
+    log.transaction(("d", "days", None, day(INFINITY)))
+    reader.run(log)
+    log.control(msgspec.structs.replace(CAPTURED, tables=(days("day", "no"),)))
+    id_ = f"erp:public.days[{INFINITY}]"
+    log.control(control.Retry(source="erp", entity="public.days", ids=(id_,)))
+
+    rows, letters = told(reader, log)
+
+    assert rows == []
+    assert letters == [(id_, "superseded", "not-exact")]
+
+
 def test_a_row_that_was_read_before_its_table_had_a_column_of_its_key_is_withheld(
     reader: Reader,
 ) -> None:
