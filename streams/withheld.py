@@ -71,8 +71,7 @@ class Withheld:
         One that waits for a quarantined table gets no second letter.
         """
         if len(self._message.withheld) < NAMED:
-            named = {"entity": plan.entity, "id": id_, "reason": error.code}
-            self._message.withheld.append(named)
+            self._message.name(plan.entity, id_, error.code)
         known = self.holds(plan, id_)
         if known and error.code == QUARANTINED:
             return False

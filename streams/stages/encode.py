@@ -20,7 +20,7 @@ from streams.stages.size import fits, fitting
 
 #: Rows of mirrored tables have no topic of their own.
 _MIRROR = {MIRROR_TABLE, MIRROR_ROW}
-#: A part of a transaction message holds at most this many bytes of records, or one record.
+#: A part of a transaction message holds at most this many bytes of records and names of withheld ids, or one record.
 PART_BYTES = 4 * 1024 * 1024
 _READ_AT_ONCE = 1_000
 
@@ -60,6 +60,7 @@ class Message:
         self.only_bindings: list[str] = []
         self.gone: list[tuple[str, str]] = []
         self._part_bytes = 0
+        self._named_bytes = 0
 
     def add(self, record: dict[str, Any]) -> None:
         """Add a record, and cut the parts by content."""
@@ -70,6 +71,20 @@ class Message:
             self._part_bytes = 0
         self.sizes[-1] += 1
         self._part_bytes += weight
+
+    def name(self, entity: str, id_: str, reason: str) -> None:
+        """Name a withheld id, as long as the names fit into a part."""
+        weight = len(entity) + len(id_.encode()) + len(reason)
+        if self._named_bytes + weight <= PART_BYTES:
+            self.withheld.append({"entity": entity, "id": id_, "reason": reason})
+            self._named_bytes += weight
+
+    def parts(self) -> list[int]:
+        """Give how many records each part has. Names stand in the last, which has nothing else where the one before has no room."""
+        has_room = self._part_bytes + self._named_bytes <= PART_BYTES
+        if has_room or not self.sizes[-1] or not self.withheld:
+            return self.sizes
+        return [*self.sizes, 0]
 
 
 def entity_record(draft: Draft, moment: Moment, index: int, count: int) -> dict[str, Any]:
@@ -185,8 +200,8 @@ def transaction_outputs(
 ) -> Iterator[Output | None]:
     """Give the parts of the transaction message, cut by content, so that a repeat is cut the same. None is a pause."""
     writer = in_force.transactions
-    remaining = iter(message.records)
-    for number, size in enumerate(message.sizes, start=1):
+    remaining, parts = iter(message.records), message.parts()
+    for number, size in enumerate(parts, start=1):
         records: list[dict[str, Any]] = []
         while len(records) < size:
             if records:
@@ -196,13 +211,13 @@ def transaction_outputs(
             "source": moment.source,
             "lane_offset": moment.lane_offset,
             "part": number,
-            "parts": len(message.sizes),
+            "parts": len(parts),
             "kind": moment.kind,
             "transaction": moment.transaction,
             "committed_at": moment.committed_at,
             "only_bindings": message.only_bindings,
             "fill": message.fill,
-            "withheld": message.withheld if number == len(message.sizes) else [],
+            "withheld": message.withheld if number == len(parts) else [],
             "records": records,
         }
         encoded = writer.encode(value)

@@ -772,6 +772,42 @@ def test_a_giant_is_cut_into_parts_that_are_the_same_as_from_memory(
     assert len(parts) > 3
 
 
+def unmappable(count: int) -> list[tuple[Any, ...]]:
+    """Give the rows of so many orders that are withheld."""
+    heads = [("c", "head", head(number)) for number in range(100, 100 + count)]
+    lines = [
+        ("c", "line", line(number, number, amount="NaN")) for number in range(100, 100 + count)
+    ]
+    return [*heads, *lines]
+
+
+def test_withheld_ids_are_named_in_a_part_of_their_own_where_the_last_one_has_no_room_for_them(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "PART_BYTES", 3_000)
+    log = Log().start()
+    log.transaction(("c", "head", head(1, note="n" * 2_500)), *unmappable(50))
+
+    parts = reader.messages(reader.run(log))
+
+    assert [(len(each["records"]), len(each["withheld"])) for each in parts] == [(1, 0), (0, 50)]
+    assert [(each["part"], each["parts"]) for each in parts] == [(1, 2), (2, 2)]
+
+
+def test_withheld_ids_are_named_as_far_as_they_fit_into_a_part(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "PART_BYTES", 500)
+    log = Log().start()
+    log.transaction(*unmappable(50))
+
+    outputs = reader.run(log)
+
+    (message,) = reader.messages(outputs)
+    assert 0 < len(message["withheld"]) < 50
+    assert len(reader.letters(outputs)) == 50
+
+
 def test_bytes_that_are_no_json_are_a_dead_letter_with_the_original_sealed(reader: Reader) -> None:
     log = Log().start()
     log.add(b"{broken", b"k")
