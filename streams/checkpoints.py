@@ -13,7 +13,7 @@ from typing import Any
 
 from rocksdict import Checkpoint
 
-from streams.state import Standing, State, standing
+from streams.state import Standing, State, standing, stored
 
 _DIGITS = 20
 
@@ -64,6 +64,10 @@ class Checkpoints:
     def standing(self, position: int) -> Standing:
         """Tell where a checkpoint stands: at its position or, by what was written while it was made, beyond."""
         return standing(self._place(position))
+
+    def stored(self, position: int, *keys: bytes) -> list[Any]:
+        """Give what a checkpoint holds under some keys; None where there is nothing."""
+        return stored(self._place(position), *keys)
 
     def restore(self, position: int, folder: Path) -> None:
         """Put a checkpoint in place of a state that is not open."""

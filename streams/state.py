@@ -9,6 +9,7 @@ large for memory is set down on disk beside the state, and becomes part of it by
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
@@ -67,11 +68,19 @@ class Standing(NamedTuple):
 
 def standing(folder: Path) -> Standing:
     """Tell where a state stands that nobody has open, and change nothing."""
-    database = Rdict(str(folder), Options(raw_mode=True), access_type=AccessType.read_only())
-    try:
+    with closing(_read_only(folder)) as database:
         return _standing(database)
-    finally:
-        database.close()
+
+
+def stored(folder: Path, *keys: bytes) -> list[Any]:
+    """Give what a state that nobody has open holds under some keys; None where there is nothing."""
+    with closing(_read_only(folder)) as database:
+        found = [database.get(key) for key in keys]
+    return [None if value is None else _unpack(value) for value in found]
+
+
+def _read_only(folder: Path) -> Rdict:
+    return Rdict(str(folder), Options(raw_mode=True), access_type=AccessType.read_only())
 
 
 def _standing(database: Rdict) -> Standing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +70,11 @@ def record(
     file: Annotated[Path, typer.Argument(help="Where to write: JSON lines, zstd.")],
     instance: InstanceName = "default",
 ) -> None:
-    """Write the lane logs to a file, from which `tongbu replay` runs them anywhere."""
+    """
+    Write the lane logs to a file, from which `tongbu replay` runs them anywhere.
+
+    What was in force where a log begins now, as its retention has passed what came before, is taken from the processor's checkpoints.
+    """
     from schemas.declarations import load_sources
     from tongbu import lane_files, topics
 
@@ -83,7 +87,7 @@ def record(
         records = (
             each
             for name in names
-            for each in lane_files.from_topic(bootstrap, name, on_record=lambda _: advance(1))
+            for each in _live(bootstrap, name, on_record=lambda _: advance(1))
         )
         count = lane_files.write(file, records)
     Console().print(
@@ -140,14 +144,25 @@ def demo(instance: InstanceName = "default") -> None:
 
 def _records(file: Path | None, since: datetime | None, bootstrap: str) -> Iterator[Recorded]:
     from schemas.declarations import load_sources
-    from tongbu import lane_files, replay_log
+    from tongbu import lane_files, replay_log, standing
 
     if file is not None:
-        yield from lane_files.read(file)
+        yield from standing.checked(lane_files.read(file))
     elif since is not None:
         moment = int(since.astimezone().timestamp() * 1000)
         for source in load_sources():
-            yield from replay_log.since(lane_files.from_topic(bootstrap, f"cdc.{source}"), moment)
+            yield from replay_log.since(_live(bootstrap, f"cdc.{source}"), moment)
+
+
+def _live(
+    bootstrap: str, topic: str, on_record: Callable[[int], Any] | None = None
+) -> Iterator[Recorded]:
+    """Give a lane log as it is now, with what is in force in it."""
+    from streams.settings import Settings
+    from tongbu import lane_files, standing
+
+    log = lane_files.from_topic(bootstrap, topic, on_record=on_record)
+    return standing.completed(log, standing.of_checkpoints(Settings()))
 
 
 def _environment(instance: str) -> dict[str, str]:

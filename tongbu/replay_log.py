@@ -17,9 +17,7 @@ from schemas.registry import Registry
 from streams.settings import REPLAY_OFFSET
 from tongbu.deploy.deployment import Deployment
 from tongbu.lane_files import Recorded
-
-#: What stands in a log once and holds until it is replaced.
-_STANDING = ("lane", "captured-schema", "declarations")
+from tongbu.standing import KEYS
 
 
 def since(records: Iterable[Recorded], timestamp: int) -> Iterator[Recorded]:
@@ -35,7 +33,7 @@ def since(records: Iterable[Recorded], timestamp: int) -> Iterator[Recorded]:
             yield from sorted(standing.values(), key=lambda each: each.offset)
             yield from chain([record], rest)
             return
-        if record.key in {control.KEY_PREFIX + kind.encode() for kind in _STANDING}:
+        if record.key in KEYS:
             standing[record.key] = record
 
 
