@@ -7,11 +7,13 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from schemas.declarations import Binding, load_bindings
+from schemas.declarations import Binding, RelationalBinding, load_bindings
 from schemas.errors import TongbuError
 
 #: Where the shipped bindings are.
 FOLDER = Path(str(files("sink_writers"))) / "bindings"
+#: What a binding reads that wants transactions.
+TRANSACTIONS = "canonical.transactions.v1"
 
 
 def load(name: str, folder: Path = FOLDER) -> Binding:
@@ -22,6 +24,17 @@ def load(name: str, folder: Path = FOLDER) -> Binding:
             f"there is no binding {name}", f"Known: {', '.join(sorted(found))} (in {folder.name}/)."
         )
     return found[name]
+
+
+def reads(binding: Binding) -> dict[str, str]:
+    """Give the topics that a binding reads, each with the consumer group that reads it."""
+    name = f"sink-{binding.binding}"
+    if isinstance(binding, RelationalBinding) and binding.reads == "entities":
+        return {
+            f"canonical.{entity}.v{wanted.major}": f"{name}-{entity}"
+            for entity, wanted in binding.entities.items()
+        }
+    return {TRANSACTIONS: name}
 
 
 def resolve(text: str) -> str:

@@ -44,7 +44,6 @@ _ADVANCE_S = 5.0
 _TEND_S = 2.0
 #: The registry itself is asked again for so long; then the runner waits, and stays in its group.
 _REGISTRY_S = 2.0
-TRANSACTIONS = "canonical.transactions.v1"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 log = structlog.get_logger("sink")
@@ -232,14 +231,7 @@ class Runner:
 def run(name: str, folder: Path = bindings.FOLDER) -> None:
     """Run the sink writer of a binding until SIGTERM or SIGINT; raise TongbuError where a person must act."""
     binding = bindings.load(name, folder)
-    if getattr(binding, "reads", "") == "entities":
-        work = {
-            f"canonical.{entity}.v{wanted.major}": f"sink-{name}-{entity}"
-            for entity, wanted in binding.entities.items()
-        }
-    else:
-        work = {TRANSACTIONS: f"sink-{name}"}
-    readings = [_Reading(binding, topic, group) for topic, group in work.items()]
+    readings = [_Reading(binding, topic, group) for topic, group in bindings.reads(binding).items()]
 
     def stop(*_: object) -> None:
         for each in readings:
@@ -272,7 +264,7 @@ class _Reading:
         )
         self._stages = StageLog(Path(bindings.resolve("${TONGBU_DATA}")), self._name)
         self._topic_id = ""
-        assemble = Assembler if topic == TRANSACTIONS else partial(EntityReader, topic)
+        assemble = Assembler if topic == bindings.TRANSACTIONS else partial(EntityReader, topic)
         self.runner = Runner(
             binding, self._reader, self._sink, decoder, self._place, self._stages, assemble
         )

@@ -172,11 +172,16 @@ def _environment(instance: str) -> dict[str, str]:
 
 def _admins(instance: str) -> dict[str, str]:
     """Give the DSNs of those who may create databases, by kind of binding."""
+    from tongbu.replay_targets import ADMINS
+
     if "POSTGRES_ADMIN_DSN" in os.environ:
-        names = {"postgresql": "POSTGRES_ADMIN_DSN", "mariadb": "MARIADB_ADMIN_DSN"}
-        return {kind: os.environ[name] for kind, name in names.items() if name in os.environ}
+        return {kind: os.environ[name] for kind, name in ADMINS.items() if name in os.environ}
     local = Instance.load(instance)
-    return {"postgresql": local.postgres_admin_dsn(), "mariadb": local.mariadb_admin_dsn()}
+    return {
+        "postgresql": local.postgres_admin_dsn(),
+        "mariadb": local.mariadb_admin_dsn(),
+        "mysql": local.mysql_admin_dsn(),
+    }
 
 
 def _show_contents(found: dict[str, dict[str, Any]]) -> None:

@@ -13,11 +13,10 @@ from rich.text import Text
 from schemas.declarations import Binding, RelationalBinding, load_bindings, load_sources
 from schemas.errors import TongbuError
 from sink_writers import targets
-from sink_writers.bindings import FOLDER
+from sink_writers.bindings import FOLDER, reads
 from sink_writers.fills import Fill
 from sink_writers.targets import SetAside
 from tongbu import topics
-from tongbu.accounting import TRANSACTIONS
 from tongbu.instance import Instance, complete_environment
 
 
@@ -63,13 +62,8 @@ def inspect(instance: Instance) -> list[Flow]:
 
 def _sink(bootstrap: str, binding: Binding) -> Flow:
     name = binding.binding
-    behind = _behind(bootstrap, f"sink-{name}", TRANSACTIONS)
-    if isinstance(binding, RelationalBinding) and binding.reads == "entities":
-        each = [
-            _behind(bootstrap, f"sink-{name}-{entity}", f"canonical.{entity}.v{wanted.major}")
-            for entity, wanted in binding.entities.items()
-        ]
-        behind = None if None in each else sum(filter(None, each))
+    each = [_behind(bootstrap, group, topic) for topic, group in reads(binding).items()]
+    behind = None if None in each else sum(filter(None, each))
     if not isinstance(binding, RelationalBinding):
         return Flow("sink", name, behind, "running")
     try:

@@ -26,6 +26,7 @@ from schemas.control import Declarations
 from schemas.declarations import RelationalBinding, load_sources
 from schemas.errors import TongbuError
 from schemas.registry import Registry
+from sink_writers.bindings import reads
 from tongbu import checksum, replay_targets, replay_topics, topics
 from tongbu.instance import ROOT
 from tongbu.lane_files import Recorded
@@ -83,7 +84,8 @@ class Replay:
         """
         with ExitStack() as stack:
             stack.enter_context(self._folder())
-            groups = [self._processor_group, *map(self._sink_group, self._bindings)]
+            groups = [self._processor_group]
+            groups += [group for each in self._bindings for group in self._read(each).values()]
             stack.enter_context(
                 replay_topics.created(self._environment, self.namespace, groups, keep=self._keep)
             )
@@ -106,8 +108,10 @@ class Replay:
     def _processor_group(self) -> str:
         return f"{self.namespace}tongbu-processor"
 
-    def _sink_group(self, binding: RelationalBinding) -> str:
-        return f"{self.namespace}sink-{binding.binding}"
+    def _read(self, binding: RelationalBinding) -> dict[str, str]:
+        """Give the topics that a binding's sink writer reads, each with its group."""
+        read = reads(binding).items()
+        return {self.namespace + topic: self.namespace + group for topic, group in read}
 
     def _contents(
         self, bindings: Sequence[RelationalBinding], steps: Steps
@@ -160,11 +164,12 @@ class Replay:
         lanes = [f"{self.namespace}cdc.{source}" for source in load_sources()]
         with steps.step("processing", sum(topics.ends(self._bootstrap, lanes).values())) as advance:
             self._finish(self._processor_group, lanes, processes, advance)
-        messages = [f"{self.namespace}canonical.transactions.v1"]
-        total = sum(topics.ends(self._bootstrap, messages).values())
         for binding in self._bindings:
+            read = self._read(binding)
+            total = sum(topics.ends(self._bootstrap, [*read]).values())
             with steps.step(f"applying to {binding.binding}", total) as advance:
-                self._finish(self._sink_group(binding), messages, processes, advance)
+                for topic, group in read.items():
+                    self._finish(group, [topic], processes, advance)
 
     def _finish(
         self,

@@ -17,6 +17,13 @@ from schemas.errors import TongbuError
 from sink_writers import targets
 from tongbu.deploy.captured import mysql_arguments
 
+#: Kind of binding -> the environment variable with the DSN of somebody who may create databases.
+ADMINS = {
+    "postgresql": "POSTGRES_ADMIN_DSN",
+    "mariadb": "MARIADB_ADMIN_DSN",
+    "mysql": "MYSQL_ADMIN_DSN",
+}
+
 
 def variable(binding: RelationalBinding) -> str:
     """Give the environment variable that a binding's DSN is; raise TongbuError where it is anything else."""
@@ -56,7 +63,7 @@ def databases(
             if name in found:
                 continue
             database = f"replay_{replay}_{name.removesuffix('_DSN').lower()}"
-            _create(binding.kind, admins[binding.kind], database, environment[name])
+            _create(binding.kind, _admin(binding, admins), database, environment[name])
             made.append((binding.kind, database))
             found[name] = rename(environment[name], database)
         yield found
@@ -77,6 +84,15 @@ def create_tables(bindings: Sequence[RelationalBinding], catalog: Catalog) -> No
         targets.apply(binding, targets.plan(binding, catalog))
 
 
+def _admin(binding: RelationalBinding, admins: Mapping[str, str]) -> str:
+    if binding.kind not in admins:
+        raise TongbuError(
+            f"binding {binding.binding}: a replay needs a {binding.kind} database of its own, and nobody to create it is known",
+            f"Give the DSN of somebody who may: {ADMINS[binding.kind]}.",
+        )
+    return admins[binding.kind]
+
+
 def _create(kind: str, admin: str, database: str, live: str) -> None:
     user = unquote(urlsplit(live).username or "")
     try:
@@ -89,7 +105,7 @@ def _create(kind: str, admin: str, database: str, live: str) -> None:
     except (psycopg.Error, pymysql.Error) as error:
         raise TongbuError(
             f"can't make the database {database}: {str(error).strip()}",
-            "Give the DSN of somebody who may: POSTGRES_ADMIN_DSN, MARIADB_ADMIN_DSN.",
+            f"Is the server up? Give the DSN of somebody who may: {ADMINS[kind]}.",
         ) from error
 
 
