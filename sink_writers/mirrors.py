@@ -465,6 +465,12 @@ def _letter(row: MirrorRow) -> Record:
     return Record(record.topic, record.key, record.operation, record.version, value)
 
 
+def id_of(letter: bytes, decoder: Decoder) -> str:
+    """Give the id of the row in a letter, with the key's values as text."""
+    description, value = map(decoder.decode, _opened(letter))
+    return f"{description['source']}:{description['table']}{orjson.dumps(value['key']).decode()}"
+
+
 def _opened(value: bytes) -> tuple[bytes, bytes]:
     size = int.from_bytes(value[:4], "big")
     return value[4 : 4 + size], value[4 + size :]

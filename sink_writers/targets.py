@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +12,7 @@ import psycopg
 import pymysql
 
 from schemas.catalog import Catalog
+from schemas.codec import Decoder
 from schemas.declarations import Binding, RelationalBinding
 from schemas.errors import TongbuError
 from sink_writers import fills, mirrors
@@ -211,18 +212,37 @@ def begin_fills(binding: RelationalBinding, begun: Sequence[tuple[str, str, str]
             raise target.explain(error) from None
 
 
-def set_aside(binding: RelationalBinding) -> dict[str, dict[str, str]]:
-    """Give table -> id -> why it was set aside."""
+def set_aside(binding: RelationalBinding, decoder: Decoder) -> dict[str, dict[str, str]]:
+    """Give table -> id -> why it was set aside; where a digest stands for an id (`fills.short`), what was set aside tells it."""
     found: dict[str, dict[str, str]] = {}
     with opened(binding) as (target, cursor):
         name = target.table("tongbu_set_aside")
         cursor.execute(
-            f"select table_name, record_key, reason from {name} where binding = %s",
-            [binding.binding],
+            "select table_name, record_key, reason, case when record_key not like %s then value end "
+            f"from {name} where binding = %s",
+            ["%:%", binding.binding],  # an id has a colon behind its source
         )
-        for table, key, reason in cursor.fetchall():
-            found.setdefault(table, {})[key] = reason
+        letters = cursor.fetchall()
+    has_digests = any(value is not None for *_, value in letters)
+    mirrored_names = {each.name for each in mirrored(binding).values()} if has_digests else set()
+    for table, key, reason, value in letters:
+        told = mirrors.id_of if table in mirrored_names else _entity_id
+        id_ = key if value is None else _told(told, bytes(value), decoder) or key
+        found.setdefault(table, {})[id_] = reason
     return found
+
+
+def _entity_id(value: bytes, decoder: Decoder) -> str:
+    return str(decoder.decode(value)["id"])
+
+
+def _told(told: Callable[[bytes, Decoder], str], value: bytes, decoder: Decoder) -> str | None:
+    try:
+        return told(value, decoder)
+    except TongbuError:
+        raise
+    except Exception:  # a damaged value makes the Avro reader raise anything
+        return None
 
 
 def _own(target: Any, connection: Any, live: Container[str]) -> list[str]:

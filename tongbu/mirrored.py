@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from schemas.codec import Decoder
 from schemas.declarations import RelationalBinding
 from sink_writers import targets
 from tongbu.deploy.deployment import Deployment
@@ -25,6 +26,7 @@ def compare(
     """Compare each declared table of each mirror; those that the target does not have yet are told as missing."""
     known = {binding.binding: binding for binding in bindings}
     common = {name: frozenset(ids) for name, ids in report.set_apart.items()}
+    decoder = Decoder(deployment.registry.schema)
     for source, declared in deployment.sources.items():
         dsn = deployment.environment[f"{source.upper()}_DSN"]
         for mirror in deployment.mirrors_of(source):
@@ -32,7 +34,7 @@ def compare(
             if binding is None:
                 continue
             parity = report.targets.setdefault(binding.binding, Parity())
-            there, apart = targets.mirrored(binding), targets.set_aside(binding)
+            there, apart = targets.mirrored(binding), targets.set_aside(binding, decoder)
             with steps.step(f"comparing mirrors {mirror.mirror}", len(mirror.tables)) as advance:
                 for name, called in mirror.tables.items():
                     advance(1)

@@ -102,7 +102,8 @@ def reconcile(deployment: Deployment, declared: Mapping[str, InForce], steps: St
             stack.callback(source.close)
             _fill(source, deployment.environment[f"{name.upper()}_DSN"], steps)
             sources.append(source)
-        _Comparison(sources, report, steps).run(relational_bindings(), Catalog.load())
+        stored = Decoder(deployment.registry.schema)
+        _Comparison(sources, report, steps, stored).run(relational_bindings(), Catalog.load())
     mirrored.compare(deployment, relational_bindings(), report, steps)
     return report
 
@@ -117,7 +118,11 @@ def _fill(source: ExpectedSource, dsn: str, steps: Steps) -> None:
 
 
 class _Comparison:
-    def __init__(self, sources: Sequence[ExpectedSource], report: Report, steps: Steps) -> None:
+    def __init__(
+        self, sources: Sequence[ExpectedSource], report: Report, steps: Steps, stored: Decoder
+    ) -> None:
+        """Take the sources; `stored` reads the records that targets have set aside."""
+        self._stored = stored
         self._sources = sources
         self._report = report
         self._steps = steps
@@ -181,7 +186,7 @@ class _Comparison:
         ]
         changes = merge(map(Rows(tables, self._decoder).entry, wanted))
         parity = self._report.targets[binding.binding]
-        own = targets.set_aside(binding).get(tables[0].name, {})
+        own = targets.set_aside(binding, self._stored).get(tables[0].name, {})
         for id_, reason in own.items():
             self._report.apart(entity, id_, f"set aside by {binding.binding}: {reason}")
         apart = common | own.keys()

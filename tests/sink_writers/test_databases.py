@@ -338,6 +338,8 @@ def test_a_record_with_a_long_id_stops_nothing_and_its_delete_closes_it(database
     )
     assert [row["id"] for row in database.rows("sales_order")] == ["o2"]
     assert sorted(database.set_aside().values()) == [1, 1]
+    told = targets.set_aside(database.spec, world.decoder)
+    assert [*told[f"{database.prefix}customer"]] == [long]
     database.apply(world.message(world.customer(long, 2, "delete"), world.order("o1", 2)))
     database.tend()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+import orjson
 import pymysql
 import pytest
 
@@ -179,6 +180,12 @@ def test_a_refused_row_with_a_long_key_is_set_aside_and_a_later_state_closes_it(
     long = {"id": "i" * 200, "part": "p" * 200}
     mirror.apply(mirror.message(long | {"amount": "much"}, {"id": "1", "part": "a", "amount": "1"}))
     assert list(mirror.target.set_aside().values()) == [1]
+    told = targets.set_aside(mirror.target.spec, mirror.world.decoder)
+    named = f"erp:public.items{orjson.dumps([*long.values()]).decode()}"  # PostgreSQL has room for the id
+    in_full = mirror.kind == "postgresql"
+    assert [*told[mirror.name]] == [
+        f"erp:public.items:{'|'.join(long.values())}" if in_full else named
+    ]
     mirror.tend()
     assert mirror.rows() == [("1", "a", 1)]
     mirror.apply(mirror.message(long | {"amount": "2"}))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fastavro
 import pytest
 from rich.console import Console
 
+from schemas.codec import Decoder, encode
 from sink_writers import targets
+from sink_writers.fills import short
 from tongbu import mirrored, reconcile
 from tongbu.deploy.deployment import Deployment
 from tongbu.parity import Difference, Parity
@@ -45,7 +49,7 @@ def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     aside = {"customer": {ID: "refused"}, "u8_Customer": {KEY: "refused"}}
-    monkeypatch.setattr(targets, "set_aside", lambda each: aside if each.binding == "oa" else {})
+    monkeypatch.setattr(targets, "set_aside", lambda each, _: aside if each.binding == "oa" else {})
     monkeypatch.setattr(targets, "mirrored", lambda _: {})
     monkeypatch.setattr(targets, "read_rows", lambda *_: [])
     monkeypatch.setattr(reconcile, "open_letters", lambda *_: [])
@@ -104,3 +108,58 @@ def test_a_row_that_one_mirror_set_aside_is_compared_in_the_others(
 
     assert told(found) == {"oa": [], "warehouse": [("u8_Customer", ("C1",))]}
     assert found.set_apart["public.Customer"] == {KEY: "set aside by oa: refused"}
+
+
+class Kept:
+    """A target that has set aside what is too long for its column of keys."""
+
+    def __init__(self, *letters: tuple[str, str, str, bytes]) -> None:
+        self._letters = letters
+
+    def table(self, name: str) -> str:
+        return name
+
+    def execute(self, query: str, arguments: list[str]) -> None:
+        assert arguments[0] == "%:%"
+
+    def fetchall(self) -> list[tuple[str, str, str, bytes | None]]:
+        return [
+            (table, key, why, None if ":" in key else value)
+            for table, key, why, value in self._letters
+        ]
+
+
+def test_what_was_set_aside_under_a_digest_has_the_id_that_its_record_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = {"name": "key", "type": {"type": "array", "items": "string"}}
+    row = {"type": "record", "name": "row", "fields": [key]}
+    table = {"type": "record", "name": "table", "fields": [
+        {"name": "source", "type": "string"}, {"name": "table", "type": "string"},
+    ]}  # fmt: skip
+    entity = {"type": "record", "name": "entity", "fields": [{"name": "id", "type": "string"}]}
+    schemas: dict[int, dict[str, Any]] = {1: row, 2: entity, 3: table}
+    long = "C" * 300
+    described = encode(
+        3, fastavro.parse_schema(table), {"source": "erp", "table": "public.Customer"}
+    )
+    mirrored_row = len(described).to_bytes(4, "big") + described
+    mirrored_row += encode(1, fastavro.parse_schema(row), {"key": [long]})
+    record = encode(2, fastavro.parse_schema(entity), {"id": f"erp:{long}"})
+    kept = Kept(
+        ("u8_Customer", short(f'erp:public.Customer["{long}"]'), "refused", mirrored_row),
+        ("u8_Customer", KEY, "refused", b""),
+        ("customer", short(f"erp:{long}"), "refused", record),
+        ("customer", short("erp:" + "D" * 300), "can't be decoded", b"?"),
+    )
+    there = {"public.Customer": SimpleNamespace(name="u8_Customer")}
+    monkeypatch.setattr(targets, "mirrored", lambda _: there)
+    monkeypatch.setattr(targets, "opened", lambda _: nullcontext((kept, kept)))
+    binding = SimpleNamespace(binding="oa")
+
+    found = targets.set_aside(binding, Decoder(lambda id_: schemas[id_]))  # type: ignore[arg-type]
+
+    assert set(found["u8_Customer"]) == {f'erp:public.Customer["{long}"]', KEY}
+    assert set(found["customer"]) == {f"erp:{long}", short("erp:" + "D" * 300)}
+    keys = mirrored._keys("erp", "public.Customer", found["u8_Customer"])
+    assert keys == {(long,), ("C1",)}
