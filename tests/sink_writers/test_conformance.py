@@ -447,6 +447,12 @@ def test_live_records_between_chunks_win_over_them(target, world):
     assert customers(target) == [("erp:c2", 9), ("erp:c3", 10)]
 
 
+def test_a_giant_whose_last_part_only_names_withheld_ids_is_applied(target, world):
+    target.apply(world.giant([world.customer("erp:c1", 7)], []))
+
+    assert customers(target) == [("erp:c1", 7)]
+
+
 def test_ids_that_a_chunk_names_as_withheld_stay(target, world):
     target.apply(world.message(world.customer("erp:c1", 1), world.customer("erp:c2", 1)))
     target.begin_fill("f1")
