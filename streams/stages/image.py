@@ -18,7 +18,7 @@ from streams.errors import RecordError
 from streams.records import Change, Row, RowChange
 from streams.spool import Spool
 from streams.stages.map import BROKEN
-from streams.stages.source_types import unsent
+from streams.stages.source_types import UNSENT_TYPES, unsent
 
 #: Stands before the former key of a row whose present one is not known; keys begin with a bracket.
 _LACKING = b"~"
@@ -65,19 +65,24 @@ class Placeholders:
     What stands in a table's rows for large values that did not change.
 
     `plain` is what capture was told to send; `others` are (column, what it sends instead of that), for the columns of
-    types that can't hold it.
+    types that can't hold it. Of a column that the captured schema does not know yet it may be any of them.
     """
 
     def __init__(self, table: Table, plain: str) -> None:
         self.plain = plain
         sent = [(each.name, unsent(each.type, plain)) for each in table.columns]
         self.others: list[tuple[str, Any]] = [each for each in sent if each[1] != plain]
+        self._known = {each.name for each in table.columns}
+        self._any = [unsent(each, plain) for each in UNSENT_TYPES]
 
     def unsent(self, row: Row) -> list[str]:
         """Give the columns whose values were not sent: of most rows none."""
         found = [name for name, value in self.others if row.get(name) == value]
         if self.plain in row.values():
             found += [name for name, value in row.items() if value == self.plain]
+        if len(row) > len(self._known):
+            new = row.keys() - self._known
+            found += [name for name in new if row[name] in self._any]
         return found
 
 

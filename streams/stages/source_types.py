@@ -196,6 +196,10 @@ def stopping(column_type: str, *, domain: bool, whole: bool) -> str | None:
     return None
 
 
+#: A type for each of the values that `unsent` gives beside the placeholder itself.
+UNSENT_TYPES = ("hstore", "bytea", "text[]", "bytea[]", "integer[]", "uuid[]")
+
+
 def unsent(column_type: str, placeholder: str) -> Any:
     """Give what capture sends in place of a large value that did not change: of most types the placeholder itself."""
     sent = placeholder.encode()
