@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,16 +84,21 @@ def _harm_processor(rounds: int, seed: int, *, keep: bool) -> dict[str, Any]:
     options = ["--rounds", str(rounds), "--seed", str(seed), *(["--keep"] if keep else [])]
     file = run_folder() / "reports/faults-processor.json"
     file.unlink(missing_ok=True)
-    ended = subprocess.run(
-        [sys.executable, "-m", "bench.faults", *options],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        check=False,
-    )
+    code = to_its_end([sys.executable, "-m", "bench.faults", *options])
     if not file.exists():
-        raise TongbuError(f"the processor's rounds ended with {ended.returncode}", "What they said stands above.")  # fmt: skip
+        raise TongbuError(f"the processor's rounds ended with {code}", "What they said stands above.")  # fmt: skip
     report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return report
+
+
+def to_its_end(command: Sequence[str]) -> int:
+    """Let a command run; give its exit code. Ctrl-C reaches it, too, and it has a broker and workers to put away."""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 def together(seed: int, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -22,7 +24,7 @@ from bench.harm.table import KINDS, choose
 from bench.harm.verdict import effects
 from bench.harm.wiring import _redirected
 from schemas.errors import TongbuError
-from tongbu.instance import HOST
+from tongbu.instance import HOST, ROOT
 
 GOOD = {"lost": 0, "doubled": 0, "mismatched": 0, "withheld": 0, "quiet": True, "parity": {}, "effects": {}}  # fmt: skip
 
@@ -89,6 +91,37 @@ def test_one_report_sums_what_its_parts_have_lost() -> None:
     part = {"rounds": 3, "lost": 1, "doubled": 0, "mismatched": 0, "stuck": 0, "max_recovery_s": 2.0}  # fmt: skip
     found = together(1, {"stack": part | {"late": 1}, "processor": part | {"max_recovery_s": 20.0}})
     assert (found["rounds"], found["lost"], found["late"], found["max_recovery_s"]) == (6, 2, 2, 20)
+
+
+_TIDY = """
+import pathlib, sys, time
+try:
+    pathlib.Path(sys.argv[1], "begun").touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)
+    pathlib.Path(sys.argv[1], "tidy").touch()
+"""
+_PARENT = """
+import signal, sys
+from bench.all_faults import to_its_end
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(to_its_end([sys.executable, "-c", sys.argv[2], sys.argv[1]]))
+"""
+
+
+def test_after_ctrl_c_the_processors_rounds_have_the_time_to_put_away_what_they_started(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", _PARENT, str(tmp_path), _TIDY]
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as parent:
+        while not (tmp_path / "begun").exists():
+            assert parent.poll() is None
+            time.sleep(0.05)
+        os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+
+        assert parent.wait(30) == 0
+    assert (tmp_path / "tidy").exists()
 
 
 def test_an_address_with_the_port_leads_elsewhere_and_no_other_number_does() -> None:
