@@ -8,6 +8,7 @@ A JVM's clock is left alone: under libfaketime 0.9.10 the broker took 63 s to st
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Collection
@@ -26,13 +27,24 @@ SEEN_SECONDS = 1.0
 
 
 class Clocks:
-    """The clocks of the processes named; each reads a file, which every user of the machine may read."""
+    """
+    The clocks of the processes named; each reads a file, which every user of the machine may read.
 
-    def __init__(self, services: Collection[str]) -> None:
-        self._services = services
+    Use as a context manager: the files end with it, unless the processes stay up (`keep`).
+    """
+
+    def __init__(self, services: Collection[str], *, keep: bool = False) -> None:
+        self._services, self._keep = services, keep
         self._library = (_find() or _fetch()) if set(services) & set(SERVERS) else None
         self._folder = Path(tempfile.mkdtemp(prefix="tongbu-clocks-"))
         self._folder.chmod(0o755)
+
+    def __enter__(self) -> Clocks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._keep:
+            shutil.rmtree(self._folder)
 
     def missing(self, service: str) -> str:
         """Tell why a process's clock can't be set; "" where it can."""

@@ -59,8 +59,8 @@ def do_harm(name: str, plan: Sequence[Harm], seed: int, console: Console, *, kee
     """Do harm and judge; give the report."""
     began = time.monotonic()
     instance = Instance.load(name)
-    clocks = Clocks({harm.target for harm in plan if harm.kind.startswith("clock")})
-    with Links() as links:
+    clocked = {harm.target for harm in plan if harm.kind.startswith("clock")}
+    with Links() as links, Clocks(clocked, keep=keep) as clocks:
         wiring = Wiring(instance, links, clocks)
         with whole_stack(instance, console, keep=keep, rewire=wiring.rewire):
             stack = Stack(instance, dict(os.environ), Services(instance), links, clocks)

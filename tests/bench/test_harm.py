@@ -191,18 +191,24 @@ def test_a_link_that_is_stalled_brings_everything_over_when_it_heals() -> None:
 
 
 def test_a_process_of_ours_goes_by_its_own_clock_and_waits_by_the_true_one() -> None:
-    clocks = Clocks(["processor"])
-    environment = os.environ | clocks.environment("processor")
-    clocks.set("processor", 3600)
-    tell = "import time; a = time.monotonic(); print(time.time()); print(time.monotonic() - a < 60)"
-    said = subprocess.run(
-        [sys.executable, "-c", tell], env=environment, capture_output=True, text=True, check=True
-    )
+    with Clocks(["processor"]) as clocks:
+        environment = clocks.environment("processor")
+        clocks.set("processor", 3600)
+        tell = "import time; a = time.monotonic(); print(time.time()); print(time.monotonic() - a < 60)"
+        said = subprocess.run(
+            [sys.executable, "-c", tell],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     ahead, waits_truly = said.stdout.split()
     assert 3500 < float(ahead) - time.time() < 3700
     assert waits_truly == "True"
+    assert not Path(environment["TONGBU_CLOCK"]).parent.exists(), "a run leaves nothing behind"
 
 
 def test_a_clock_that_can_not_be_set_is_said_with_the_reason() -> None:
-    assert "JVM" in Clocks([]).missing("kafka")
-    assert Clocks([]).environment("kafka") == {}
+    with Clocks([]) as clocks:
+        assert "JVM" in clocks.missing("kafka")
+        assert clocks.environment("kafka") == {}
