@@ -84,10 +84,10 @@ def _received(environment: Mapping[str, str]) -> list[str]:
 
 
 def effects(approved: Sequence[str], received: Sequence[str]) -> dict[str, Any]:
-    """Compare approvals (codes of orders) with the events received: each exactly once."""
-    arrived = Counter(received)
-    lost = sorted(set(approved) - arrived.keys())
-    doubled = sorted(code for code, count in arrived.items() if count > 1)
+    """Compare approvals (codes of orders) with the events received: each exactly once, and none that nobody approved."""
+    wanted, arrived = set(approved), Counter(received)
+    lost = sorted(wanted - arrived.keys())
+    doubled = sorted(code for code, count in arrived.items() if count > 1 or code not in wanted)
     return {
         "approved": len(approved),
         "lost": len(lost),

@@ -67,6 +67,11 @@ def test_an_approval_without_an_event_is_lost_and_one_with_two_is_doubled() -> N
     }
 
 
+def test_an_event_that_nobody_approved_is_one_too_many() -> None:
+    found = effects(["a"], ["a", "z"])
+    assert (found["lost"], found["doubled"], found["examples"]) == (0, 1, ["z"])
+
+
 def test_a_round_whose_change_never_came_is_stuck_and_a_slow_one_is_late() -> None:
     harm = Harm("kill", "kafka", 2.0)
     rounds = [
