@@ -7,7 +7,7 @@ import os
 from rich.console import Console
 
 from bench import soak
-from bench.harm.verdict import judge
+from bench.harm.verdict import holds, judge
 from bench.whole_stack import whole_stack
 from schemas.errors import TongbuError
 from tongbu.instance import Instance, run_folder
@@ -16,7 +16,7 @@ from tongbu.reports import write_report
 
 
 def do_soak(name: str, hours: float, rate: float, *, keep: bool = False) -> None:
-    """Play business for hours, tell what grew, and compare every row at the end; raise TongbuError where one differs."""
+    """Play business for hours, tell what grew, and compare every row at the end; raise TongbuError where one differs or is withheld."""
     console, folder, instance = Console(), run_folder() / "reports", Instance.load(name)
     folder.mkdir(parents=True, exist_ok=True)
     with whole_stack(instance, console, keep=keep):
@@ -33,5 +33,7 @@ def do_soak(name: str, hours: float, rate: float, *, keep: bool = False) -> None
     }
     write_report(folder / "soak.json", found | verdict)
     console.print(f"report: {folder / 'soak.json'}", highlight=False)
-    if not verdict["quiet"] or any(verdict[name] for name in ("lost", "doubled", "mismatched")):
-        raise TongbuError("source and targets differ", "The report names the first rows.")
+    if not holds(verdict):
+        raise TongbuError(
+            "source and targets differ, or rows were withheld", "The report names the first."
+        )

@@ -69,6 +69,12 @@ def judge(environment: Mapping[str, str], steps: Steps) -> dict[str, Any]:
     }
 
 
+def holds(found: dict[str, Any]) -> bool:
+    """Tell whether all is as it should be: what was withheld was not compared, so nothing may be."""
+    wrong = any(found[name] for name in ("lost", "doubled", "mismatched", "withheld"))
+    return bool(found["quiet"]) and not wrong
+
+
 def _approved(environment: Mapping[str, str]) -> list[str]:
     with psycopg.connect(environment["ERP_DSN"]) as erp:
         rows = erp.execute(

@@ -1,7 +1,10 @@
-"""What grows in a soak."""
+"""What grows in a soak, and when it is a failure."""
 
 from __future__ import annotations
 
+import pytest
+
+from bench.harm.verdict import holds
 from bench.soak import growth
 
 
@@ -15,3 +18,12 @@ def test_growth_is_per_hour_and_leaves_the_first_quarter_out() -> None:
 
 def test_a_few_samples_tell_no_growth() -> None:
     assert growth([{"minutes": 1, "memory_mib": {"sink": 1.0}}] * 7, "memory_mib") == {}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lost": 1}, {"doubled": 1}, {"mismatched": 1}, {"withheld": 1}, {"quiet": False}]
+)
+def test_rows_that_differ_or_were_not_compared_are_a_failure(wrong: dict[str, int]) -> None:
+    good = {"lost": 0, "doubled": 0, "mismatched": 0, "withheld": 0, "quiet": True}
+    assert holds(good)
+    assert not holds(good | wrong)
