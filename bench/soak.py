@@ -79,14 +79,15 @@ def growth(samples: list[dict[str, Any]], what: str) -> dict[str, float]:
     """
     Give what each role's memory (`memory_mib`) or `files` grew by per hour, by the medians of the second and the last quarter.
 
-    The first quarter is left out: caches fill. Empty for fewer than eight samples.
+    The first quarter is left out: caches fill. So is a role that a sample lacks, as of a process that was just starting.
+    Empty for fewer than eight samples.
     """
     quarter = len(samples) // 4
     if quarter < 2:
         return {}
     early, late = samples[quarter : 2 * quarter], samples[-quarter:]
     hours = (late[0]["minutes"] - early[0]["minutes"]) / 60
-    roles = early[0][what].keys() & late[0][what].keys()
+    roles = set.intersection(*(set(each[what]) for each in (*early, *late)))
     return {
         role: round((_middle(late, what, role) - _middle(early, what, role)) / hours, 1)
         for role in sorted(roles)

@@ -20,6 +20,12 @@ def test_a_few_samples_tell_no_growth() -> None:
     assert growth([{"minutes": 1, "memory_mib": {"sink": 1.0}}] * 7, "memory_mib") == {}
 
 
+def test_a_role_that_one_sample_lacks_costs_no_report() -> None:
+    samples = [{"minutes": minute, "files": {"sink": 10, "processor": 20}} for minute in range(60)]
+    del samples[50]["files"]["sink"]
+    assert growth(samples, "files") == {"processor": 0.0}
+
+
 @pytest.mark.parametrize(
     "wrong", [{"lost": 1}, {"doubled": 1}, {"mismatched": 1}, {"withheld": 1}, {"quiet": False}]
 )
