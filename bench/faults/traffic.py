@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 from bench.lane_log import MAPPING, Log, captured, declarations, head, line
 from schemas import control
 from schemas.captured import Column
+from streams.records import LaneRecord
 
 #: One amount in so many can't be mapped: its order is withheld until a later good change.
 _POISON = 25
@@ -61,7 +62,8 @@ class Traffic:
         self._log = Log(source)
         self._source = source
         self._orders = Orders(self._random)
-        self._last: list[slice] = []
+        #: The records of the last transactions, whether they are taken or not.
+        self._last: list[list[LaneRecord]] = []
         self._number = 0
         self._fills = self._captured = 0
         self._log.control(control.Lane(source=source, epoch=1, topic_id=topic_id))
@@ -73,7 +75,7 @@ class Traffic:
         chance = self._random.random()
         start = len(self._log.records)
         self._log.transaction(*self._rows())
-        written = slice(start, len(self._log.records))
+        written = self._log.records[start:]
         if chance < 0.02:
             self._repeat(written)
         elif chance < 0.03:
@@ -86,10 +88,11 @@ class Traffic:
         while len(made) < rows:
             made += self._create()
         self._log.transaction(*made)
+        self._last = []  # what comes again is what came last, without gaps
 
     def take(self) -> list[Any]:
         """Give what was written since the last call."""
-        taken, self._log.records, self._last = self._log.records, [], []
+        taken, self._log.records = self._log.records, []
         return taken
 
     def _rows(self) -> list[tuple[Any, ...]]:
@@ -119,13 +122,12 @@ class Traffic:
         amount = "NaN" if poison else f"{self._random.randrange(1000)}.2500"
         return line(id_ * 10 + no, id_, no, amount)
 
-    def _repeat(self, written: slice) -> None:
+    def _repeat(self, last: list[LaneRecord]) -> None:
         """Do as a killed capture: the last transaction cut off, then some again, then all of the last."""
-        records = self._log.records
         again = self._last[-self._random.randint(1, 4) :]
-        last = records[written]
-        del records[written.start + self._random.randint(1, len(last)) :]
-        for each in [*(records[place] for place in again), last]:
+        records = self._log.records
+        del records[len(records) - len(last) + self._random.randint(1, len(last)) :]
+        for each in [*again, last]:
             for record in each:
                 self._log.add(record.value, record.key, record.headers)
 

@@ -1,4 +1,4 @@
-"""The processor's crash rounds tell why a worker ended that nobody had harmed."""
+"""The processor's crash rounds: what their traffic is like, and why a worker ended that nobody had harmed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.faults.arena import Worker
+from bench.faults.traffic import Traffic
 
 
 def _ended(folder: Path, script: str) -> Worker:
@@ -36,3 +37,13 @@ def test_a_worker_that_ends_by_itself_leaves_its_last_words_and_is_started_again
 
     assert worker.last_words == said
     assert started == [True]
+
+
+def test_a_killed_capture_repeats_transactions_before_its_last_one_too() -> None:
+    traffic, ends = Traffic("erp", "t1", 1), []
+    for _ in range(500):
+        traffic.step()  # what is written is sent at once
+        ends += [each.value for each in traffic.take() if b'"status":"END"' in (each.value or b"")]
+
+    assert len(set(ends)) == 500
+    assert [end for place, end in enumerate(ends) if end in ends[: max(place - 1, 0)]]
