@@ -34,7 +34,7 @@ class Wanted:
     targets: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raise TongbuError for what is unknown."""
+        """Raise TongbuError for what is unknown, or would be no fault at all."""
         known = {target for kind in KINDS.values() for target in kind.targets}
         for what, given, all_of_them in (
             ("part", {self.part} - {""}, PARTS),
@@ -46,6 +46,16 @@ class Wanted:
                     f"unknown {what}: {', '.join(sorted(unknown))}",
                     f"Known: {', '.join(all_of_them)}.",
                 )
+        if self.part == "processor" and (self.kinds or self.targets):
+            raise TongbuError(
+                "--kind and --target choose faults of a whole stack",
+                "Those of the processor alone: python -m bench.faults --only NAME.",
+            )
+        if not choose(1, self.seed, self.kinds, self.targets):
+            raise TongbuError(
+                f"nothing of {', '.join(self.kinds)} is done to {', '.join(self.targets)}",
+                "; ".join(f"{kind}: {', '.join(KINDS[kind].targets)}" for kind in self.kinds),
+            )
 
     def share(self, part: str) -> int:
         """Give how many rounds a part has."""
@@ -73,6 +83,8 @@ def perform(wanted: Wanted, instance: str, *, keep: bool = False) -> None:
     for fault, why in report["not_done"].items():
         console.print(f"not done here: {fault}: {why}")
     console.print(f"report: {file}")
+    if not report["rounds"]:
+        raise TongbuError("no fault was done", "Why stands above.")
     if any(report[name] for name in _COUNTED if name not in ("rounds", "late")):
         raise TongbuError("harm was done that did not heal", "The report names rounds and rows.")
     if report["late"]:

@@ -38,9 +38,9 @@ _GIANT_EVERY, _GIANT_ROWS = 5, 20_000
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="How many faults.")] = len(FAULTS),
+    rounds: Annotated[int, typer.Option(min=1, help="How many faults.")] = len(FAULTS),
     seed: Annotated[int, typer.Option(help="The same seed gives the same faults and rows.")] = 1,
-    rate: Annotated[float, typer.Option(help="Transactions per second, all lanes.")] = 300.0,
+    rate: Annotated[float, typer.Option(min=1, help="Transactions per second, all lanes.")] = 300.0,
     only: Annotated[list[str] | None, typer.Option(help="Only these faults.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep topics, states and logs.")] = False,
 ) -> None:

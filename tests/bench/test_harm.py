@@ -52,6 +52,25 @@ def test_an_unknown_kind_is_refused_with_those_that_are_known() -> None:
     assert "disk-full" in refused.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("wanted", "message", "remedy"),
+    [
+        (
+            Wanted(1, 1, kinds=("fill",), targets=("kafka",)),
+            "nothing of fill is done to kafka",
+            "fill: warehouse, oa",
+        ),
+        (Wanted(1, 1, part="processor", kinds=("kill",)), "a whole stack", "bench.faults --only"),
+    ],
+)
+def test_a_choice_that_leaves_no_fault_to_be_done_is_refused(
+    wanted: Wanted, message: str, remedy: str
+) -> None:
+    with pytest.raises(TongbuError, match=message) as refused:
+        wanted.check()
+    assert remedy in refused.value.remedy
+
+
 def test_of_a_hundred_rounds_a_quarter_is_the_processors() -> None:
     wanted = Wanted(100, 1)
     assert (wanted.share("stack"), wanted.share("processor")) == (75, 25)
