@@ -18,13 +18,15 @@ _KEPT = ("at", "command", "machine", "versions", "definitions", "systems", "peer
 
 
 def publish() -> Path:
-    """Keep the latest report and write its table into the README; raise TongbuError where there is none, or rows differed."""
+    """Keep the latest report and write its table into the README; raise TongbuError where there is none, rows differed, or no peer ran."""
     file = run_folder() / "reports/bench.json"
     if not file.exists():
         raise TongbuError(f"there is no {file}", "`make bench` makes it.")
     report = json.loads(file.read_text(encoding="utf-8"))
     if wrong := {name for name, said in report["parity"].items() if said != "equal"}:
         raise TongbuError(f"rows differ: {', '.join(sorted(wrong))}", "No figure of that run counts.")  # fmt: skip
+    if "backlog" not in report["ratio"]:
+        raise TongbuError("that report does not have both systems from PostgreSQL to PostgreSQL", "`make bench` makes one that has.")  # fmt: skip
     write_report(KEPT, {name: report[name] for name in _KEPT if name in report})
     README.write_text(with_figures(README.read_text(encoding="utf-8"), report), encoding="utf-8")
     return README

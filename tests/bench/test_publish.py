@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench import publish
 from bench.publish import KEPT, README, figures, with_figures
 from bench.report import command
 from bench.rounds import FULL, Plan
@@ -43,6 +46,30 @@ def test_a_report_names_the_command_that_made_it() -> None:
 
 def test_figures_of_other_paths_are_not_in_the_table() -> None:
     assert "400 transactions/s" not in figures(REPORT)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, "both systems"),  # of one path or one system only
+        ({"parity": {"tongbu, postgresql-postgresql": "1 row"}}, "rows differ: tongbu"),
+        (None, "there is no"),
+    ],
+)
+def test_a_report_without_a_comparison_is_not_published(
+    changed: dict[str, Any] | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TONGBU_RUN", str(tmp_path))
+    for name in ("KEPT", "README"):
+        monkeypatch.setattr(publish, name, tmp_path / name)
+    if changed is not None:
+        (tmp_path / "reports").mkdir()
+        report = REPORT | {"parity": {}} | changed
+        (tmp_path / "reports/bench.json").write_text(json.dumps(report))
+
+    with pytest.raises(TongbuError, match=message):
+        publish.publish()
+    assert not (tmp_path / "KEPT").exists()
 
 
 def test_a_text_without_marks_is_refused() -> None:
