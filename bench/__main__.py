@@ -183,13 +183,12 @@ def processor(
 
     from bench.alone import capture, run
 
+    _check_only(only, "plain", "capture")
     console, report = Console(), {}
     if only in ("", "plain"):
         report["plain"] = run.compare(instance, run.Plan(rounds=rounds), console, keep=keep)
     if only in ("", "capture"):
         report["capture"] = capture.compare(instance, rounds, rows, console, keep=keep)
-    if not report:
-        raise TongbuError(f"nothing is called {only}", "Say plain or capture.")
     _leave("processor", report)
 
 
@@ -212,6 +211,7 @@ def sink(
 
     from bench.alone.sinks import Plan, compare
 
+    _check_only(only, "throughput", "latency")
     plan = Plan(rounds, rows, rate, seconds, only)
     report = compare(instance, plan, Console(stderr=True), keep=keep)
     _leave("sink", report)
@@ -259,6 +259,12 @@ def publish() -> None:
     from bench import publish as figures
 
     typer.echo(f"written: {figures.publish()}")
+
+
+def _check_only(said: str, *known: str) -> None:
+    """Raise TongbuError where `--only` names what there is not."""
+    if said and said not in known:
+        raise TongbuError(f"nothing is called {said}", f"Say {' or '.join(known)}.")
 
 
 def _leave(name: str, report: dict[str, Any]) -> None:

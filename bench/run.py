@@ -25,7 +25,7 @@ from tongbu.instance import Instance, run_folder
 from tongbu.stack import lifecycle
 from tongbu.stack.display import Progress
 
-PEER = "debezium-jdbc"
+OURS, PEER = "tongbu", "debezium-jdbc"
 
 
 def perform(
@@ -40,6 +40,8 @@ def perform(
     """Measure, compare, write the report; raise TongbuError where something does not work or rows differ."""
     if path and path not in (figures.PATH, *PATHS):
         raise TongbuError(f"unknown path: {path}", f"Known: {', '.join((figures.PATH, *PATHS))}.")
+    if only and only not in (OURS, PEER):
+        raise TongbuError(f"unknown system: {only}", f"Known: {OURS}, {PEER}.")
     console, began = Console(), time.monotonic()
     measured = Measured()
     systems: list[System] = []
@@ -83,7 +85,8 @@ def _measure(
         else:
             make, sink = PATHS[path]
             deploy_and_fill(instance, environment, [sink])
-            source, systems = make(instance, environment)
+            source, both = make(instance, environment)
+            systems = [each for each in both if only in ("", each.name)]
         settle = partial(_settle, instance)
         rounds = Rounds(plan, source, systems, instance.folder, settle, console.print, path)
         measured = rounds.run()
