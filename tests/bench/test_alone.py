@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
+from bench.alone import drain
 from bench.alone.drain import drained
 from bench.alone.orders import Orders
 from bench.alone.run import Found, report
+from schemas.errors import ServiceUnavailable
 from streams.lane import Lane
 from streams.seal import Seal
 from streams.state import State
@@ -35,6 +38,15 @@ def test_every_transaction_of_the_log_publishes_one_order_with_all_its_columns(
 def test_a_rate_is_taken_between_the_shares_of_what_is_new() -> None:
     counts = iter([100, 105, 111, 150, 194, 199, 200])
     assert drained(lambda: next(counts), 100, 100, lambda: "now") == [(111, "now"), (199, "now")]
+
+
+def test_a_backlog_that_nobody_drains_any_more_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drain, "_STUCK_SECONDS", 0.1)
+    counts = itertools.chain([100, 120], itertools.repeat(150))
+    with pytest.raises(ServiceUnavailable, match="stands at 50 of 100"):
+        drained(lambda: next(counts), 100, 100, lambda: "now")
 
 
 def test_ratios_are_ours_by_the_plain_loops_of_the_medians() -> None:
