@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from schemas.errors import TongbuError
 from tongbu.latency import percentiles
 
 #: A load above this share of a system's backlog rate is no latency test: queues grow.
@@ -68,10 +69,15 @@ def latencies(
 
 
 def backlog_rate(target: Mapping[int, float], rows_per_order: float) -> float:
-    """Give rows per second from the first target commit to the last; what came with the first is not counted."""
+    """
+    Give rows per second from the first target commit to the last; what came with the first is not counted.
+
+    Raise TongbuError where all came with it.
+    """
     first, last = min(target.values()), max(target.values())
-    after = sum(at > first for at in target.values())
-    return after * rows_per_order / (last - first) if last > first else float("inf")
+    if last == first:
+        raise TongbuError("the backlog came in one commit, which tells no rate", "Take a larger one: --backlog ROWS.")  # fmt: skip
+    return sum(at > first for at in target.values()) * rows_per_order / (last - first)
 
 
 def saturated(tx_per_s: float, rows: float, backlog_rows_per_s: float) -> bool:

@@ -17,6 +17,7 @@ from bench.figures import (
     saturated,
 )
 from bench.report import markdown
+from schemas.errors import TongbuError
 
 
 def load(system: str, round_: int, ms: float, rate: int = 50, lines: int = 2) -> Load:
@@ -47,6 +48,12 @@ def test_an_order_that_did_not_arrive_makes_no_percentile() -> None:
 
 def test_what_came_with_the_first_commit_is_not_part_of_the_rate() -> None:
     assert backlog_rate({1: 5.0, 2: 5.0, 3: 6.0, 4: 7.0}, 3) == pytest.approx(3.0)
+
+
+def test_a_backlog_of_one_commit_tells_no_rate_and_what_to_do() -> None:
+    with pytest.raises(TongbuError, match="one commit") as refused:
+        backlog_rate({1: 5.0, 2: 5.0}, 3)
+    assert "--backlog" in refused.value.remedy
 
 
 @pytest.mark.parametrize(("rate", "is_saturated"), [(1000, True), (800, False), (801, True)])
