@@ -19,16 +19,32 @@ from tongbu.stack.supervision import Supervisor
 _PROCESSES = ("processor", "sink-warehouse")
 _HEAD, _LINE = "canonical.sales_order", "canonical.sales_order_line"
 
-#: Columns of a line, as the mapping makes them of the ERP's: what is compared after a run.
+#: Every column of orders and their lines as the mapping and the rule make them of the ERP's: what is compared after a run.
 _OF_SOURCE = """SELECT count(*) || ':' || coalesce(sum(hashtextextended(t::text, 0)), 0) FROM (
-  SELECT h."cSOCode", l."iRowNo", 'erp:' || l."cInvCode", l."cInvName", l."iQuantity"::numeric(38,10),
-    l."iTaxUnitPrice"::numeric(38,10), l."iMoney"::numeric(38,10), l."iTax"::numeric(38,10), l."iSum"::numeric(38,10),
-    l."iNatSum"::numeric(38,10), 'erp:' || h."cCusCode", h."cMaker", h."cMemo",
-    (SELECT sum("iSum") FROM "SO_SODetails" s WHERE s."ID" = h."ID")::numeric(38,10)
-  FROM "SO_SOMain" h JOIN "SO_SODetails" l ON l."ID" = h."ID") t"""
+  SELECT h."cSOCode", 'erp:' || h."cCusCode", h."dDate" AT TIME ZONE 'Asia/Shanghai' AT TIME ZONE 'UTC', h."dDate"::text,
+    CASE WHEN h."cCloser" <> '' THEN 'closed' WHEN h."cVerifier" <> '' THEN 'approved' ELSE 'draft' END,
+    h.currency, h."iExchRate"::numeric(38,10), s.lines, s.net::numeric(38,10), h.currency, s.tax::numeric(38,10), h.currency,
+    s.gross::numeric(38,10), h.currency, h."iMoney"::numeric(38,10), CASE WHEN h."iMoney" IS NOT NULL THEN h.currency END,
+    CASE WHEN c."cCusDefine1" = 'A' AND h.currency = 'CNY' AND s.gross > 100000 THEN 'auto_approve' ELSE 'finance_director' END,
+    h."cMaker", h."cVerifier", h.dverifydate AT TIME ZONE 'Asia/Shanghai' AT TIME ZONE 'UTC', h.dverifydate::text,
+    h."cCloser", h."cMemo", l."iRowNo", 'erp:' || l."cInvCode", l."cInvName", l."iQuantity"::numeric(38,10), l."cUnitID",
+    l."iNum"::numeric(38,10), l."iTaxUnitPrice"::numeric(38,10), h.currency, l."iMoney"::numeric(38,10), h.currency,
+    l."iTax"::numeric(38,10), h.currency, l."iSum"::numeric(38,10), h.currency, l."iNatSum"::numeric(38,10), 'CNY',
+    l."iTaxRate"::numeric(38,10), l."iFHQuantity"::numeric(38,10), l."iKPQuantity"::numeric(38,10),
+    l."dPreDate" AT TIME ZONE 'Asia/Shanghai' AT TIME ZONE 'UTC', l."dPreDate"::text, coalesce(l."cSCloser", '') <> ''
+  FROM (SELECT *, CASE cexch_name WHEN '人民币' THEN 'CNY' WHEN '美元' THEN 'USD' WHEN '欧元' THEN 'EUR' WHEN '港币' THEN 'HKD'
+      ELSE 'XXX' END currency FROM "SO_SOMain") h
+    JOIN "SO_SODetails" l ON l."ID" = h."ID" LEFT JOIN "Customer" c ON c."cCusCode" = h."cCusCode"
+    JOIN (SELECT "ID", count(*) lines, sum("iMoney") net, sum("iTax") tax, sum("iSum") gross FROM "SO_SODetails" GROUP BY 1) s
+      ON s."ID" = h."ID") t"""
 _OF_TARGET = f"""SELECT count(*) || ':' || coalesce(sum(hashtextextended(t::text, 0)), 0) FROM (
-  SELECT h.code, l.line_no, l.product_id, l.product_name, l.quantity_value, l.unit_price_amount, l.net_amount,
-    l.tax_amount, l.gross_amount, l.local_gross_amount, h.customer_id, h.maker, h.note, h.gross_amount
+  SELECT h.code, h.customer_id, h.ordered_at AT TIME ZONE 'UTC', h.ordered_text, h.status, h.currency, h.exchange_rate,
+    h.line_count, h.net_amount, h.net_currency, h.tax_amount, h.tax_currency, h.gross_amount, h.gross_currency,
+    h.deposit_amount, h.deposit_currency, h.approval_route, h.maker, h.verifier, h.verified_at AT TIME ZONE 'UTC',
+    h.verified_text, h.closer, h.note, l.line_no, l.product_id, l.product_name, l.quantity_value, l.quantity_unit,
+    l.trade_quantity, l.unit_price_amount, l.unit_price_currency, l.net_amount, l.net_currency, l.tax_amount, l.tax_currency,
+    l.gross_amount, l.gross_currency, l.local_gross_amount, l.local_gross_currency, l.tax_rate, l.shipped_quantity,
+    l.invoiced_quantity, l.due_at AT TIME ZONE 'UTC', l.due_text, l.closed
   FROM {_HEAD} h JOIN {_LINE} l ON l.sales_order_id = h.id) t"""
 
 
