@@ -87,6 +87,7 @@ class Peer:
         self._names = (f"{name}-source", f"{name}-sink")
         self._erp = administrator(instance, "erp")
         self._target = self._prepare()
+        connect.resume(*{*self._names} & connect.names())  # stopped by an earlier run
         self._configure(*tuning)
 
     def start(self) -> None:
