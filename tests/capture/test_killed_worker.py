@@ -89,6 +89,7 @@ def test_nothing_is_lost_or_doubled_or_torn(captured: Captured, stack_instance: 
     found, repeats, lost = assemble(captured.until_now())
 
     numbers = [[(each.after or {})["a"] for each in one.changes] for one in _of("loaded", found)]
+    assert committed, "the load has done nothing"
     assert numbers == [[number] * ROWS for number in range(committed)]
     assert lost == []
     assert repeats or ROUNDS < MANY, "no kill hit a worker that was capturing"

@@ -59,6 +59,7 @@ def _compare(captured: Captured, table: str) -> int:
     numbers = [[(each.after or {})["a"] for each in one.changes] for one in _of(table, found)]
     committed = captured.select(f"SELECT DISTINCT a FROM {SCHEMA}.{table} ORDER BY a")
 
+    assert committed, "the load has done nothing"
     assert numbers == [[number] * 3 for (number,) in committed]
     assert lost == []
     return repeats
