@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from schemas.errors import DeclarationError
 from schemas.expressions import FORMS, Each, Expression, Lookup, Part, Strict
@@ -217,7 +218,7 @@ def load_sources(file: Path | None = None) -> dict[str, Source]:
 
 def load_mappings(folder: Path) -> list[Declared[Mapping]]:
     """Read every mapping below a folder; names and (source, entity, major) must be unique."""
-    loaded = [_load(file, TypeAdapter(Mapping)) for file in sorted(folder.rglob("*.yaml"))]
+    loaded = [_load(file, TypeAdapter(Mapping)) for file in _files(folder, "**/")]
     _refuse_twice(loaded, "mapping", lambda mapping: mapping.mapping)
     _refuse_twice(
         loaded, "entity", lambda mapping: f"{mapping.source}/{mapping.entity}/{mapping.major}"
@@ -227,9 +228,7 @@ def load_mappings(folder: Path) -> list[Declared[Mapping]]:
 
 def load_rules(folder: Path) -> list[Declared[Rule]]:
     """Read every rule below a folder, each with its decision table."""
-    loaded = [
-        _with_table(_load(file, TypeAdapter(Rule))) for file in sorted(folder.rglob("*.yaml"))
-    ]
+    loaded = [_with_table(_load(file, TypeAdapter(Rule))) for file in _files(folder, "**/")]
     _refuse_twice(loaded, "rule", lambda rule: rule.rule)
     return loaded
 
@@ -239,14 +238,14 @@ def load_bindings(folder: Path) -> list[Declared[Binding]]:
     adapter: TypeAdapter[Binding] = TypeAdapter(
         Annotated[RelationalBinding | WebhookBinding, Field(discriminator="kind")]
     )
-    loaded = [_load(file, adapter) for file in sorted(folder.glob("*.yaml"))]
+    loaded = [_load(file, adapter) for file in _files(folder)]
     _refuse_twice(loaded, "binding", lambda binding: binding.binding)
     return loaded
 
 
 def load_mirrors(folder: Path) -> list[Declared[Mirror]]:
     """Read every mirror of a folder; no two tables of a binding may have one name."""
-    loaded = [_load(file, TypeAdapter(Mirror)) for file in sorted(folder.glob("*.yaml"))]
+    loaded = [_load(file, TypeAdapter(Mirror)) for file in _files(folder)]
     _refuse_twice(loaded, "mirror", lambda mirror: mirror.mirror)
     taken: dict[tuple[str, str], str] = {}
     for declared in loaded:
@@ -304,18 +303,35 @@ def _as_written(value: Any, node: Any) -> Any:
     return value
 
 
+def _files(folder: Path, below: str = "") -> list[Path]:
+    """Give the declarations of a folder; refuse what only looks like one, for nobody would miss it."""
+    for file in sorted(folder.glob(f"{below}*.yml")):
+        raise DeclarationError(file, 1, "is not read", "Rename it: declarations end in `.yaml`.")
+    return sorted(folder.glob(f"{below}*.yaml"))
+
+
 def _load(file: Path, adapter: TypeAdapter[T]) -> Declared[T]:
     yaml = YAML(typ="rt")
     yaml.Constructor = _Constructor
     try:
-        node = yaml.load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        node = yaml.load(text)
     except FileNotFoundError as error:
         raise DeclarationError(
             file, 1, "is not there", "Give the path of an existing file."
         ) from error
+    except OSError as error:
+        raise DeclarationError(
+            file, 1, f"can't be read: {error.strerror}", "It must be a file that you may read."
+        ) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DeclarationError(file, line, "is not UTF-8", "Save it as UTF-8.") from error
+    except ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise DeclarationError(
+            file, line, f"is not YAML: it has a character U+{error.character:04X}", "Remove it."
+        ) from error
     except _NotAsWrittenError as error:
         line = error.problem_mark.line + 1
         raise DeclarationError(file, line, error.problem, "Quote it.") from error
@@ -369,6 +385,10 @@ def _with_table(declared: Declared[Rule]) -> Declared[Rule]:
     except FileNotFoundError as error:
         raise declared.error(
             ("table",), f"{file.name} is not there", "Name the JDM file."
+        ) from error
+    except OSError as error:
+        raise declared.error(
+            ("table",), f"{file.name} can't be read: {error.strerror}", "Name a JDM file that can."
         ) from error
     except orjson.JSONDecodeError as error:
         raise DeclarationError(

@@ -95,6 +95,12 @@ def test_what_is_right_is_loaded(tmp_path: Path, text: str) -> None:
         (MAPPING, "major: 1", "major: 1\nmajor: 2", "6: is not YAML: found duplicate key"),
         (MAPPING, "fields:", "fields: [", "is not YAML"),
         (MAPPING, "  code: cCusCode", "\tcode: cCusCode", "9: is not YAML"),
+        (
+            MAPPING,
+            "cCusCode\nfields",
+            "cCus\x07Code\nfields",
+            "7: is not YAML: it has a character U+0007",
+        ),
         (MAPPING, MAPPING, "", "1: "),
         (MAPPING, MAPPING, "- a\n- b\n", "1: "),
         (RULE, "{decimal: gross.amount}", "{decimals: gross.amount}", "7: unknown key `decimals`"),
@@ -131,6 +137,28 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeclarationError, match=r"sources\.yaml:1: is not there"):
         load_sources(tmp_path / "sources.yaml")
+
+
+def test_what_is_there_and_can_not_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "approval_route.yaml").write_text(RULE)
+    (tmp_path / "approval_route.json").mkdir()
+    with pytest.raises(
+        DeclarationError, match=r"route\.yaml:5: .*json can't be read: Is a directory"
+    ):
+        load_rules(tmp_path)
+
+    (tmp_path / "a.yaml").mkdir()
+    with pytest.raises(DeclarationError, match=r"a\.yaml:1: can't be read: Is a directory"):
+        load_rules(tmp_path)
+
+
+@pytest.mark.parametrize("text", [MAPPING, RULE, BINDING], ids=["mapping", "rule", "binding"])
+def test_a_declaration_whose_name_ends_otherwise_is_refused_not_left_out(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "other.yml").write_text(text)
+    with pytest.raises(DeclarationError, match=r"other\.yml:1: is not read"):
+        load(tmp_path, text)
 
 
 def test_a_decision_table_that_is_not_json_is_refused_at_its_own_line(tmp_path: Path) -> None:
