@@ -13,7 +13,7 @@ from typing import Any
 from schemas import expressions as form
 from schemas.captured import Table
 from schemas.catalog import Catalog, RecordSchema
-from schemas.declarations import DecimalInput, Declared, LookupInput, Mapping, Rule
+from schemas.declarations import Binding, DecimalInput, Declared, LookupInput, Mapping, Rule
 from schemas.errors import DeclarationError, TongbuError
 from schemas.expressions import Expression
 from streams.in_force import expand
@@ -29,6 +29,23 @@ _OWN_FIELDS = {"meta", "id", "source_refs", "ext"}
 _CONSTANTS = {"string": str, "int": int, "long": int, "boolean": bool}
 _COMPARABLE = {"text": str, "int": int, "boolean": bool}
 _SPELLED = {str: "a text, in quotes", int: "a whole number, without quotes", bool: "true or false"}
+
+
+def check_sources(
+    known: Iterable[str],
+    declared: Iterable[Declared[Mapping] | Declared[Rule]],
+    bindings: Iterable[Declared[Binding]],
+) -> None:
+    """Raise the first declaration of a source that there is not: nothing would ever come of it."""
+    named = [(each, ("source",), each.value.source) for each in declared]
+    listed = [
+        (each, ("sources", place), source)
+        for each in bindings
+        for place, source in enumerate(each.value.sources)
+    ]
+    for each, path, source in [*named, *listed]:
+        if source not in known:
+            raise each.error(path, f"there is no source `{source}`", f"Known: {', '.join(known)}.")
 
 
 def check_shapes(

@@ -145,6 +145,7 @@ def verify(subject: Deployment) -> None:
     for finding in released.check():
         raise finding
     mirrors.check(subject)
+    check.check_sources(subject.sources, [*subject.mappings, *subject.rules], subject.bindings)
     check.check_shapes(subject.catalog, subject.mappings, subject.rules)
     for name, source in subject.sources.items():
         dsn = subject.environment[f"{name.upper()}_DSN"]

@@ -11,7 +11,7 @@ import pytest
 from demo_world import captured
 
 from schemas.catalog import Catalog
-from schemas.declarations import load_mappings, load_rules
+from schemas.declarations import load_bindings, load_mappings, load_rules
 from schemas.errors import DeclarationError
 from tongbu.deploy import check
 
@@ -45,6 +45,28 @@ def edit(folder: Path, file: str, old: str, new: str) -> int:
 
 def test_the_shipped_declarations_are_fine(folder: Path) -> None:
     verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("mappings/u8/customer.yaml", "source: erp", "source: erpp"),
+        ("rules/sales_order/approval_route.yaml", "source: erp", "source: erpp"),
+        ("bindings/warehouse.yaml", "sources: [erp, oa]", "sources: [erpp, oa]"),
+    ],
+)
+def test_a_source_that_there_is_not_is_refused_not_passed_over(
+    folder: Path, file: str, old: str, new: str
+) -> None:
+    shutil.copytree(Path(str(files("sink_writers"))) / "bindings", folder / "bindings")
+    line = edit(folder, file, old, new)
+
+    with pytest.raises(DeclarationError, match=f"{file}:{line}: there is no source `erpp`"):
+        check.check_sources(
+            ["erp", "oa"],
+            [*load_mappings(folder / "mappings"), *load_rules(folder / "rules")],
+            load_bindings(folder / "bindings"),
+        )
 
 
 ORDER, APPROVAL, RULE = (
