@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -53,6 +54,7 @@ app.add_typer(run.app, name="run")
 
 def main() -> None:
     """Run the command line; a user's mistake or a missing service ends in one message, never a traceback."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         app()
     except TongbuError as error:

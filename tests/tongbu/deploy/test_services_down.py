@@ -27,8 +27,9 @@ DOWN = {
         (["plan"], "source erp does not answer"),
         (["tail", "erp"], "Kafka at 127.0.0.1:1 does not answer"),
         (["load", "--seconds", "1"], "a business system does not answer"),
+        (["reconcile", "--json"], "registry at http://127.0.0.1:1/apis/ccompat/v7 does not answer"),
     ],
-    ids=["plan", "tail", "load"],
+    ids=["plan", "tail", "load", "reconcile"],
 )
 def test_a_command_names_the_service_that_is_down(
     command: list[str], named: str, tmp_path: object
@@ -67,6 +68,7 @@ def _names(named: str, command: list[str], environment: dict[str, str]) -> None:
 
     assert done.returncode == 2
     assert named in done.stderr
+    assert done.stdout == ""  # what is asked again and again is no part of an answer
     assert "Traceback" not in done.stderr
 
 
