@@ -79,13 +79,24 @@ def _bytes(text: str | dict[str, str] | None) -> bytes | None:
 
 
 def write(file: Path, records: Iterable[Recorded]) -> int:
-    """Write a recording, under a temporary name until it is complete; give the number of records."""
+    """
+    Write a recording, under a temporary name until it is complete; give the number of records.
+
+    Raise TongbuError where the file can't be written, or is none (a device would be replaced).
+    """
+    if file.exists() and not file.is_file():
+        raise TongbuError(f"{file}: not a file", "Give the path of a file to write.")
     count = 0
     packer = zstandard.ZstdCompressor(write_checksum=True)
-    with _atomically(file) as raw, packer.stream_writer(raw, closefd=False) as out:
-        for record in records:
-            out.write(to_line(record) + b"\n")
-            count += 1
+    try:
+        with _atomically(file) as raw, packer.stream_writer(raw, closefd=False) as out:
+            for record in records:
+                out.write(to_line(record) + b"\n")
+                count += 1
+    except OSError as error:
+        raise TongbuError(
+            f"{file}: {error.strerror}", "Give a path that can be written, where there is room."
+        ) from error
     return count
 
 

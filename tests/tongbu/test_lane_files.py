@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,17 @@ def test_a_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(TongbuError, match="No such file"):
         list(read(tmp_path / "missing.zst"))
+
+
+def test_a_recording_that_can_not_be_written_says_where(tmp_path: Path) -> None:
+    with pytest.raises(TongbuError, match=r"nowhere/log\.zst: No such file or directory"):
+        write(tmp_path / "nowhere/log.zst", records(1))
+
+
+def test_what_is_no_file_is_not_replaced_by_a_recording(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for there in (tmp_path, pipe):
+        with pytest.raises(TongbuError, match="not a file"):
+            write(there, records(1))
+    assert pipe.is_fifo()
