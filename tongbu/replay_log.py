@@ -38,12 +38,13 @@ def since(records: Iterable[Recorded], timestamp: int) -> Iterator[Recorded]:
 
 
 def declared_in(deployment: Deployment) -> Callable[[Declarations], Declarations]:
-    """Give what puts the mappings and rules of a deployment's folder in the place of recorded ones."""
+    """Give what puts the mappings and rules of a deployment's folder, read now, in the place of recorded ones."""
+    declared = deployment.mappings, deployment.rules
 
     def replace(recorded: Declarations) -> Declarations:
         mappings, rules = (
             tuple(to_bundle(each) for each in loaded if each.value.source == recorded.source)
-            for loaded in (deployment.mappings, deployment.rules)
+            for loaded in declared
         )
         return msgspec.structs.replace(recorded, hash="tried", mappings=mappings, rules=rules)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from lanes import CAPTURED, declarations
 
 from schemas import control
+from schemas.errors import TongbuError
+from tongbu.deploy.deployment import Deployment
 from tongbu.lane_files import Recorded
-from tongbu.replay_log import Adapter, since
+from tongbu.replay_log import Adapter, declared_in, since
 
 
 class Registry:
@@ -80,3 +84,8 @@ def test_a_log_since_before_its_beginning_is_all_of_it() -> None:
 
 def test_a_log_since_after_its_end_is_empty() -> None:
     assert list(since(log(), 99_999)) == []
+
+
+def test_a_folder_without_declarations_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(TongbuError, match="has no mappings/"):
+        declared_in(Deployment({}, declarations=tmp_path))
