@@ -154,7 +154,10 @@ def read_rows(binding: Binding, catalog: Catalog, table: str) -> Iterator[dict[s
         raise TongbuError(
             f"binding {binding.binding} has no table {table}", f"Known: {', '.join(known)}."
         )
-    yield from target.rows(known[table])
+    try:
+        yield from target.rows(known[table])
+    except (psycopg.Error, pymysql.Error) as error:
+        raise target.explain(error) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +220,14 @@ def set_aside(binding: RelationalBinding, decoder: Decoder) -> dict[str, dict[st
     found: dict[str, dict[str, str]] = {}
     with opened(binding) as (target, cursor):
         name = target.table("tongbu_set_aside")
-        cursor.execute(
-            "select table_name, record_key, reason, case when record_key not like %s then value end "
-            f"from {name} where binding = %s",
-            ["%:%", binding.binding],  # an id has a colon behind its source
-        )
+        try:
+            cursor.execute(
+                "select table_name, record_key, reason, case when record_key not like %s then value end "
+                f"from {name} where binding = %s",
+                ["%:%", binding.binding],  # an id has a colon behind its source
+            )
+        except (psycopg.Error, pymysql.Error) as error:
+            raise target.explain(error) from None
         letters = cursor.fetchall()
     has_digests = any(value is not None for *_, value in letters)
     mirrored_names = {each.name for each in mirrored(binding).values()} if has_digests else set()

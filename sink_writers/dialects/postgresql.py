@@ -76,7 +76,7 @@ def connect(dsn: str, name: str, **options: Any) -> psycopg.Connection[Any]:
 
 
 def _unreachable(name: str, error: psycopg.OperationalError) -> TongbuError:
-    said = str(error).strip().splitlines()[-1]
+    said = " ".join(str(error).split())
     if any(words in said for words in _REFUSALS):
         return TongbuError(f"{name}: {said}", "Check user and password of the target.")
     return TryLater(f"{name}: PostgreSQL does not answer: {said}")
