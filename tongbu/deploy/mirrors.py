@@ -74,7 +74,8 @@ def plan(
         for table, name in mirror.tables.items()
     }
     new = [name for name in wanted if name not in known]
-    examined = captured.examine(source, declared, dsn, new)
+    examined = [*captured.examine(source, declared, dsn, new)]
+    _check_left_out(without or {}, wanted, examined)
     fit = dict(_fit(new, examined, without or {}))
     fit |= {
         each.table: each
@@ -136,6 +137,27 @@ def write(
     head = "# Tables that are mirrored as they are: source table -> its name in the target. `tongbu apply` makes it true.\n"
     file.write_text(head + text.getvalue(), encoding="utf-8")
     return file
+
+
+def _check_left_out(
+    without: dict[str, list[str]], wanted: list[str], examined: Iterable[Table | TongbuError]
+) -> None:
+    """Raise TongbuError for a column to leave out that there is not: the one that was meant would be mirrored."""
+    for name, columns in without.items():
+        if name not in wanted:
+            raise TongbuError(
+                f"--without {name}.{columns[0]}: {name} is none of the tables to be mirrored",
+                f"Names are case-sensitive. They are: {', '.join(wanted)}.",
+            )
+    for table in examined:
+        if isinstance(table, Table):
+            there = [column.name for column in table.columns]
+            for column in without.get(table.qualified, []):
+                if column not in there:
+                    raise TongbuError(
+                        f"--without {table.qualified}.{column}: there is no such column",
+                        f"Names are case-sensitive. It has: {', '.join(there)}.",
+                    )
 
 
 def _fit(

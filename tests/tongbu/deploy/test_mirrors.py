@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from schemas.captured import Column, Table
 from schemas.declarations import load_mirrors
-from schemas.errors import DeclarationError
+from schemas.errors import DeclarationError, TongbuError
 from tongbu.deploy import mirrors
 from tongbu.deploy.deployment import Deployment
 
@@ -56,3 +57,25 @@ def test_two_tables_of_a_binding_can_not_have_one_name(tmp_path):
     (tmp_path / "one.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(DeclarationError, match=r"is the mirror of public.Customer already"):
         load_mirrors(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        ({"public.Person": ["idcard"]}, r"Person\.idcard: there is no such column\n.*IdCard"),
+        ({"public.person": ["IdCard"]}, r"public\.person is none of the tables"),
+    ],
+)
+def test_a_column_to_leave_out_that_is_not_there_is_refused_for_it_would_be_mirrored(
+    tmp_path, monkeypatch, without, said
+):
+    column = Column(name="IdCard", type="text", nullable=True)
+    person = Table(schema="public", name="Person", columns=(column,), key=("IdCard",))
+    monkeypatch.setattr(mirrors.captured, "listed", lambda *_: ["public.Person"])
+    monkeypatch.setattr(mirrors.captured, "examine", lambda *_: [person])
+    subject = Deployment({"ERP_DSN": ""}, declarations=tmp_path)
+    (tmp_path / "mirrors").mkdir()
+    warehouse = next(each.value for each in subject.bindings if each.value.binding == "warehouse")
+
+    with pytest.raises(TongbuError, match=said):
+        mirrors.plan(subject, "erp", ["public.*"], warehouse, without=without)
