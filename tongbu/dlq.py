@@ -138,6 +138,12 @@ def _append(
 
 def _letters(subject: Deployment, entity: str | None) -> list[dict[str, Any]]:
     found = dead_letters.read(subject.bootstrap, subject.registry)
+    known = {*subject.catalog.entities, *(letter["entity"] for letter in found)}
+    if entity is not None and entity not in known:
+        raise TongbuError(
+            f"there is no entity `{entity}`",
+            f"Known: {', '.join(sorted(subject.catalog.entities))}.",
+        )
     return [letter for letter in found if entity in (None, letter["entity"])]
 
 

@@ -32,7 +32,8 @@ LETTERS = [
 @pytest.fixture
 def appended(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     records: list[Any] = []
-    subject = SimpleNamespace(bootstrap="", registry=None, environment={})
+    catalog = SimpleNamespace(entities={"order": None, "customer": None, "product": None})
+    subject = SimpleNamespace(bootstrap="", registry=None, environment={}, catalog=catalog)
     monkeypatch.setattr(dlq, "deployment", lambda instance: subject)
     monkeypatch.setattr(dlq.dead_letters, "read", lambda bootstrap, registry: LETTERS)
     monkeypatch.setattr(dlq.lanes, "append", lambda subject, record: records.append(record))
@@ -58,7 +59,16 @@ def test_a_skip_of_one_id_asks_for_that_id_alone(appended: list[Any]) -> None:
     assert appended == [control.Skip(source="erp", entity="customer", ids=("erp:1",))]
 
 
-@pytest.mark.parametrize("arguments", [("retry",), ("skip", "erp:99"), ("show", "nothing")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("retry",),
+        ("retry", "--entity", "ordr"),
+        ("skip", "erp:99"),
+        ("show", "nothing"),
+        ("list", "--entity", "ordr"),
+    ],
+)
 def test_what_is_not_there_or_not_said_is_refused_with_a_remedy(
     appended: list[Any], arguments: tuple[str, ...]
 ) -> None:
@@ -73,3 +83,7 @@ def test_a_list_for_programs_and_a_letter_hold_no_original(appended: list[Any]) 
         assert answer.exit_code == 0
         assert "erp:1" in answer.output
         assert "secret" not in answer.output
+
+
+def test_an_entity_without_letters_is_no_mistake(appended: list[Any]) -> None:
+    assert "no open letters" in run("list", "--entity", "product").output
