@@ -32,6 +32,10 @@ def recapture(
     subject = deployment(instance, namespace)
     if source not in subject.sources:
         raise TongbuError(f"there is no source `{source}`", f"Known: {', '.join(subject.sources)}.")
+    if connectors.uncaptured(subject, source) is None:
+        raise TongbuError(
+            f"source {source} has no connector yet", "`tongbu apply` makes it; it begins anew."
+        )
     found = offsets.losses(subject, source)
     typer.echo(
         "\n".join(f"{source}: {each.what}" for each in found) or f"{source}: nothing is lost"

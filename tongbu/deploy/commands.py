@@ -172,10 +172,15 @@ def republish(
     if not sources:
         known = ", ".join(sorted({each.value.entity for each in subject.mappings}))
         raise TongbuError(f"no source maps an entity `{entity}`", f"Known: {known}.")
+    for key in keys or ():
+        if key.partition(":")[0] not in sources:
+            begins = ", ".join(f"`{source}:`" for source in sources)
+            raise TongbuError(f"`{key}` is no id of {entity}", f"Its ids begin with {begins}.")
     for source in sources:
         ids = tuple(key for key in keys or () if key.startswith(f"{source}:"))
         if keys and not ids:
             continue
+        lanes.require(subject, source)
         fill = f"republish-{uuid.uuid4().hex[:12]}"
         lanes.append(subject, Republish(source=source, entity=entity, fill=fill, ids=ids))
         typer.echo(f"{source}: {entity} is being published again ({fill})")
@@ -196,6 +201,7 @@ def incarnation(
     subject = deployment(instance, namespace)
     if source not in subject.sources:
         raise TongbuError(f"there is no source `{source}`", f"Known: {', '.join(subject.sources)}.")
+    lanes.require(subject, source)
     lanes.append(subject, Incarnation(source=source, reason=reason))
     typer.echo(f"{source}: log places may start anew ({reason})")
 

@@ -151,6 +151,12 @@ def read(deployment: Deployment, source: str) -> Known:
     return known
 
 
+def require(deployment: Deployment, source: str) -> None:
+    """Raise TongbuError where a source has no lane log, to which something is to be appended."""
+    if not _exists(deployment, source):
+        raise TongbuError(f"source {source} has no lane log yet", "`tongbu apply` makes it.")
+
+
 def append(deployment: Deployment, *records: control.ControlRecord) -> int:
     """Append control records to their sources' lane logs, in order; give the Kafka offset of the last."""
     failures: list[str] = []
