@@ -47,6 +47,18 @@ def http(url: str) -> None:
     httpx.get(url, timeout=_SECONDS).raise_for_status()
 
 
+def process(url: str) -> None:
+    """Ask one of our processes how it is. A lane that stopped is no fault of its process; nor is a port that it has not yet."""
+    try:
+        answer = httpx.get(url, timeout=_SECONDS)
+    except httpx.TimeoutException:
+        raise TimeoutError("it is frozen, or far too busy") from None
+    except httpx.TransportError:
+        return
+    if answer.is_error and (found := answer.json())["state"] != "stopped":
+        raise ConnectionError(": ".join(filter(None, [found["state"], found["kafka"]["waiting"]])))
+
+
 def port(number: int) -> None:
     """Connect to a local port."""
     socket.create_connection(("127.0.0.1", number), timeout=_SECONDS).close()

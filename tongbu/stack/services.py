@@ -33,6 +33,8 @@ class Service:
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], None] = _alive
+    #: What `tongbu status` asks of one that runs, where that is more than whether it is ready.
+    well: Callable[[], None] | None = None
     port: int | None = None
     needs: tuple[str, ...] = ()
     stop_signal: str = "TERM"
@@ -175,6 +177,7 @@ def _own(
         environment=instance.environment()
         | ({"TONGBU_METRICS": f"{HOST}:{metrics}"} if metrics else {}),
         ready=partial(health.port, port) if port else _alive,
+        well=partial(health.process, f"http://{HOST}:{metrics}/healthz") if metrics else None,
         port=port,
         needs=("postgres", "mariadb", "kafka", "registry", "connect"),
         steady_seconds=3,

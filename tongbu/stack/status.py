@@ -100,7 +100,7 @@ def _state(service: Service, process: dict[str, Any] | None, died: list[Death]) 
 
 def _answer(service: Service) -> tuple[str, str]:
     try:
-        service.ready()
+        (service.well or service.ready)()
     except Exception as error:  # each client has its own
         return "not answering", str(error).strip().splitlines()[0]
     return "ready", ""
