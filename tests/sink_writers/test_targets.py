@@ -243,7 +243,7 @@ def test_reading_a_target_without_its_tables_says_what_makes_them(database, worl
 
     drop(database, "tongbu_set_aside")
     with pytest.raises(TryLater, match="tongbu apply --only targets"):
-        targets.set_aside(database.spec)
+        targets.set_aside(database.spec, world.decoder)
 
 
 def test_a_target_that_does_not_answer_is_named(database):
