@@ -45,10 +45,10 @@ class Found:
 def compare(instance_name: str, plan: Plan, console: Console, *, keep: bool) -> dict[str, Any]:
     """Run both sides on a broker of their own; give the report."""
     instance = Instance.load(instance_name)
-    with Progress(console) as progress:
-        lifecycle.up_broker(instance, progress)
     bootstrap = instance.environment()["KAFKA_BOOTSTRAP"]
     try:
+        with Progress(console) as progress:
+            lifecycle.up_broker(instance, progress)
         with TemporaryDirectory(prefix="tongbu-alone-") as folder:
             sides = [Side(name, bootstrap, Path(folder)) for name in COMMANDS]
             found = {side.name: Found() for side in sides}

@@ -67,9 +67,9 @@ def perform(
     folder = run_folder() / "faults-run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with Progress(console) as progress:
-        lifecycle.up_broker(instance, progress)
     try:
+        with Progress(console) as progress:
+            lifecycle.up_broker(instance, progress)
         report = _run(Arena(instance, folder), rounds, seed, rate, names, console)
     finally:
         lifecycle.down(instance, purge=not keep)

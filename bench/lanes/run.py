@@ -152,9 +152,9 @@ def perform(name: str, plan: Plan, instance: Instance, console: Console) -> dict
     folder = run_folder() / f"lanes-{name}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with Progress(console) as progress:
-        lifecycle.up_broker(instance, progress)
     try:
+        with Progress(console) as progress:
+            lifecycle.up_broker(instance, progress)
         with _scene(instance, folder, plan, prepared, console) as scene:
             figures = measure(scene)
     finally:
@@ -170,10 +170,10 @@ def _scene(
     arena = Arena(instance, folder)
     writer = Writer(arena)
     del arena.workers[1:]
-    arena.workers[0].start()
     meter, traffic = Meter(arena, _LIVE), Traffic(writer, _LIVE, plan.rate)
     scene = Scene(arena, writer, meter, plan, console)
     try:
+        arena.workers[0].start()
         if prepared is not None:
             console.print(f"preparing {plan.rows:,} rows")
             writer.snapshot(prepared, plan.rows, _NOTE)
