@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, Any
 
 import psycopg
 from rich.console import Console
@@ -58,7 +58,11 @@ def measure(
     for each in ("mappings", "rules"):
         (declarations / each).symlink_to(ROOT / "streams" / each)
     names = [f"{SCHEMA}.t{number:03d}" for number in range(plan.tables)]
-    with psycopg.connect(os.environ["ERP_DSN"], autocommit=True) as erp:
+    with (
+        psycopg.connect(os.environ["ERP_DSN"], autocommit=True) as erp,
+        # A pipe that nobody reads meanwhile would stop the command once it is full.
+        TemporaryFile("w+") as out,
+    ):
         erp.execute(f"CREATE SCHEMA {SCHEMA}")
         for name in names:
             erp.execute(f"CREATE TABLE {name} ({_TABLE})")
@@ -67,7 +71,7 @@ def measure(
         for statement in script:
             erp.execute(statement)
         began = time.monotonic()
-        command = _start(instance, declarations)
+        command = _start(instance, declarations, out)
         written = 0
         while command.poll() is None:  # business goes on meanwhile
             name, last = names[written % len(names)], plan.rows + 1 + written // len(names)
@@ -75,7 +79,8 @@ def measure(
             erp.execute(f"UPDATE {name} SET amount = amount + 1 WHERE id = 1")
             written += 1
             time.sleep(0.02)
-        said = command.communicate()[0]
+        out.seek(0)
+        said = out.read()
         if command.returncode:
             raise TongbuError("tongbu mirror failed", said[-2000:])
         declared = time.monotonic() - began
@@ -110,11 +115,13 @@ def _command(instance: Instance, declarations: Path) -> list[str]:
     return [sys.executable, "-m", "tongbu.cli", *arguments, *own]
 
 
-def _start(instance: Instance, declarations: Path) -> subprocess.Popen[str]:
+def _start(
+    instance: Instance, declarations: Path, out: IO[str] | int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         _command(instance, declarations),
         env=os.environ | {"COLUMNS": "200"},
-        stdout=subprocess.PIPE,
+        stdout=out,
         stderr=subprocess.STDOUT,
         text=True,
     )
