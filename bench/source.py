@@ -126,6 +126,7 @@ def written(
         check=False,
     )
     if process.returncode:
-        raise TongbuError(f"the load ended: {process.stderr.strip().splitlines()[-1]}")
+        last = process.stderr.strip().rpartition("\n")[2] or f"code {process.returncode}"
+        raise TongbuError(f"the load ended: {last}")
     said: dict[str, Any] = orjson.loads(process.stdout)
     return said
