@@ -92,6 +92,7 @@ def renamed_column(stack: Stack, harm: Harm) -> None:
         with psycopg.connect(stack.environment["ERP_DSN"], autocommit=True) as erp:
             erp.execute(rename.format(*names))
             erp.execute(touch)
+            _await_quarantine(stack, table)
             last(harm)
             erp.execute(rename.format(*reversed(names)))
     else:
@@ -101,6 +102,7 @@ def renamed_column(stack: Stack, harm: Harm) -> None:
             oa.cursor().execute(rename.format(*names))
             oa.cursor().execute("UPDATE hrmdepartment SET subcompanyid1 = subcompanyid1 + 1")
             oa.commit()
+            _await_quarantine(stack, table)
             last(harm)
             oa.cursor().execute(rename.format(*reversed(names)))
     # Where the watch has seen the other name, `apply` lets the table go; else somebody has to say that it fits.
@@ -108,6 +110,11 @@ def renamed_column(stack: Stack, harm: Harm) -> None:
     _tongbu(stack, "dlq", "resume", harm.target, table, check=False)
     wait("the table goes on", lambda: table not in _quarantined(stack), _LONG_SECONDS)
     _tongbu(stack, "snapshot", harm.target, table)  # rows that came meanwhile lack the column
+
+
+def _await_quarantine(stack: Stack, table: str) -> None:
+    """What is not quarantined proves nothing when it goes on."""
+    wait(f"{table} is quarantined", lambda: table in _quarantined(stack), _LONG_SECONDS)
 
 
 def _quarantined(stack: Stack) -> set[str | None]:
