@@ -152,8 +152,10 @@ class Arena:
         return None
 
     def broker_pid(self) -> int:
-        """Give the broker's process id."""
+        """Give the broker's process id; raise ServiceUnavailable where it has none: a signal to 0 would end the harness."""
         pid: int = Supervisor(self.instance).processes()["kafka"]["pid"]
+        if not pid:
+            raise ServiceUnavailable("the broker does not run, though nobody has harmed it")
         return pid
 
     @contextmanager

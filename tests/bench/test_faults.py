@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bench.faults.arena import Worker
+from bench.faults import arena
+from bench.faults.arena import Arena, Worker
 from bench.faults.traffic import Traffic
+from schemas.errors import ServiceUnavailable
 
 
 def _ended(folder: Path, script: str) -> Worker:
@@ -37,6 +40,16 @@ def test_a_worker_that_ends_by_itself_leaves_its_last_words_and_is_started_again
 
     assert worker.last_words == said
     assert started == [True]
+
+
+def test_a_broker_that_does_not_run_has_no_process_to_be_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Process 0 would be the harness itself, with all that it has started."""
+    restarting = SimpleNamespace(processes=lambda: {"kafka": {"pid": 0}})
+    monkeypatch.setattr(arena, "Supervisor", lambda _: restarting)
+    with pytest.raises(ServiceUnavailable, match="does not run"):
+        Arena.broker_pid(SimpleNamespace(instance=None))  # type: ignore[arg-type]
 
 
 def test_a_killed_capture_repeats_transactions_before_its_last_one_too() -> None:
