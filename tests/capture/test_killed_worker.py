@@ -49,6 +49,7 @@ class Load(threading.Thread):
 
 def _kill(instance: Instance) -> int:
     pid = int(Supervisor(instance).processes()["connect"]["pid"])
+    assert pid  # a signal to 0 would end this test's own process group
     os.kill(pid, signal.SIGKILL)
     return pid
 
