@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
 import pytest
+from rich.console import Console
 
 from bench.figures import (
     LEAD_IN_SECONDS,
@@ -17,6 +23,8 @@ from bench.figures import (
     saturated,
 )
 from bench.report import markdown
+from bench.rounds import Measured
+from bench.run import _conclude
 from schemas.errors import TongbuError
 
 
@@ -90,6 +98,22 @@ def test_ratios_are_ours_by_the_peers() -> None:
 def test_loads_of_another_size_are_no_part_of_the_ratio() -> None:
     runs = report_loads([load("ours", 1, 4.0, lines=20), load("peer", 1, 10.0, lines=20)])
     assert ratio(runs, [], "ours", "peer") == {}
+
+
+@pytest.mark.parametrize("difference", ["equal", "5:1 in the source, 4:1 in the target"])
+def test_a_run_whose_rows_differ_fails_with_its_report_written(
+    difference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TONGBU_RUN", str(tmp_path))
+    content: dict[str, Any] = {
+        "runs": [], "backlog": [], "stages": [], "ratio": {}, "definitions": {}, "versions": {},
+        "memory_mib": {}, "idle_cpu_percent": {}, "seconds": 1,
+        "parity": {"tongbu": "equal", "peer": difference},
+    }  # fmt: skip
+    fails = pytest.raises(TongbuError, match=r"source and target differ.*peer")
+    with nullcontext() if difference == "equal" else fails:
+        _conclude(content, Measured(), Console(file=StringIO()))
+    assert (tmp_path / "reports/bench.json").exists()
 
 
 def test_the_tables_for_people_say_saturation_memory_idle_cpu_and_growth() -> None:

@@ -15,6 +15,7 @@ from threading import Thread
 
 import pytest
 
+from bench import all_faults
 from bench.all_faults import Wanted, together
 from bench.harm.clocks import Clocks
 from bench.harm.links import Links
@@ -107,14 +108,51 @@ def test_how_long_the_longest_faults_lasted_is_told_apart_from_recovery() -> Non
     assert (found["late"], found["longest_faults_s"]) == (0, {"kill kafka": 17.5, "kill oa": 0.5})
 
 
-def test_ids_that_are_left_withheld_are_stuck() -> None:
+def test_ids_that_are_left_withheld_are_stuck_and_so_is_what_is_still_on_its_way() -> None:
     assert report([], {}, GOOD | {"withheld": 2})["stuck"] == 2
+    assert report([], {}, GOOD | {"quiet": False})["stuck"] == 1
+
+
+def test_a_round_with_trouble_is_stuck_though_its_change_came() -> None:
+    found = report(
+        [Round(Harm("fill", "oa", 2.0), {"oa": 1.0}, ("connector oa failed",))], {}, GOOD
+    )
+    assert found["stuck"] == 1
+    assert found["stuck_rounds"][0]["trouble"] == ("connector oa failed",)
 
 
 def test_one_report_sums_what_its_parts_have_lost() -> None:
     part = {"rounds": 3, "lost": 1, "doubled": 0, "mismatched": 0, "stuck": 0, "max_recovery_s": 2.0}  # fmt: skip
     found = together(1, {"stack": part | {"late": 1}, "processor": part | {"max_recovery_s": 20.0}})
     assert (found["rounds"], found["lost"], found["late"], found["max_recovery_s"]) == (6, 2, 2, 20)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, None),
+        ({"lost": 1}, "did not heal"),
+        ({"doubled": 1}, "did not heal"),
+        ({"mismatched": 1}, "did not heal"),
+        ({"stuck": 1}, "did not heal"),
+        ({"late": 1}, "longer than 15 s"),
+        ({"rounds": 0}, "no fault was done"),
+    ],
+)
+def test_make_faults_fails_where_harm_did_not_heal_was_late_or_was_not_done(
+    changed: dict[str, int], told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = {"rounds": 1, "late": 0, "max_recovery_s": 1.0} | dict.fromkeys(("lost", "doubled", "mismatched", "stuck"), 0)  # fmt: skip
+    monkeypatch.setenv("TONGBU_RUN", str(tmp_path))
+    monkeypatch.setattr(all_faults, "do_harm", lambda *_, **__: part | changed)
+    wanted = Wanted(1, 1, part="stack")
+
+    if told is None:
+        all_faults.perform(wanted, "harm")
+    else:
+        with pytest.raises(TongbuError, match=told):
+            all_faults.perform(wanted, "harm")
+    assert (tmp_path / "reports/faults.json").exists()
 
 
 _TIDY = """
