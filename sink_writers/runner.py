@@ -140,10 +140,11 @@ class Runner:
                 self._say(error)
                 self._log.idle(getattr(error, "seconds", None) or seconds, self._goes_on)
             else:
-                self._waiting_for = ""
+                self._go_on()
                 return done
             if self._stopping or (needs is not None and not self._log.owns(needs)):
                 break
+        self._go_on()
         raise Interrupted
 
     def check(self, catalog: Catalog) -> None:
@@ -157,6 +158,12 @@ class Runner:
         if error.message != self._waiting_for:
             self._waiting_for = error.message
             log.warning("waiting", reason=error.message, remedy=error.remedy)
+            self._stages.waits(error.message, error.remedy)
+
+    def _go_on(self) -> None:
+        if self._waiting_for:
+            self._waiting_for = ""
+            self._stages.goes_on()
 
     def _claim(self) -> None:
         if not self._log.given:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,6 +19,7 @@ from schemas.errors import TongbuError
 from sink_writers import targets
 from sink_writers.bindings import FOLDER, reads
 from sink_writers.fills import Fill
+from sink_writers.stage_log import waited_for
 from sink_writers.targets import SetAside
 from tongbu import topics
 from tongbu.instance import Instance, complete_environment
@@ -34,6 +39,8 @@ class Flow:
     filling: tuple[Fill, ...] = ()
     #: Quarantined table -> why it is, and how many of its changes are kept.
     quarantined: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: What to do about its state.
+    remedy: str = ""
 
     @property
     def well(self) -> bool:
@@ -46,32 +53,37 @@ def inspect(instance: Instance) -> list[Flow]:
     bootstrap = instance.environment()["KAFKA_BOOTSTRAP"]
     file = instance.folder / "processor.json"
     told = orjson.loads(file.read_bytes()) if file.exists() else {}
-    flows = []
-    for source in load_sources():
-        lane = told.get(source, {})
-        behind = _behind(bootstrap, "tongbu-processor", f"cdc.{source}")
-        state = lane.get("stopped") or ("running" if lane else "not read yet")
-        quarantined = lane.get("quarantined", {})
-        flows.append(
-            Flow("lane", source, behind, state, lane.get("withheld", 0), quarantined=quarantined)
-        )
     complete_environment(instance.name)
-    flows += [_sink(bootstrap, declared.value) for declared in load_bindings(FOLDER)]
-    return flows
+    asked: list[Callable[[], Flow]]
+    asked = [partial(_lane, bootstrap, source, told.get(source, {})) for source in load_sources()]
+    asked += [
+        partial(_sink, instance.folder, bootstrap, each.value) for each in load_bindings(FOLDER)
+    ]
+    with ThreadPoolExecutor(len(asked)) as pool:  # what does not answer is waited for once
+        return list(pool.map(lambda ask: ask(), asked))
 
 
-def _sink(bootstrap: str, binding: Binding) -> Flow:
+def _lane(bootstrap: str, source: str, told: dict[str, Any]) -> Flow:
+    behind = _behind(bootstrap, "tongbu-processor", f"cdc.{source}")
+    state = told.get("stopped") or ("running" if told else "not read yet")
+    quarantined = told.get("quarantined", {})
+    return Flow("lane", source, behind, state, told.get("withheld", 0), quarantined=quarantined)
+
+
+def _sink(data: Path, bootstrap: str, binding: Binding) -> Flow:
     name = binding.binding
     each = [_behind(bootstrap, group, topic) for topic, group in reads(binding).items()]
     behind = None if None in each else sum(filter(None, each))
+    reason, remedy = waited_for(data, name)
+    state = f"waiting: {reason}" if reason else "running"
     if not isinstance(binding, RelationalBinding):
-        return Flow("sink", name, behind, "running")
+        return Flow("sink", name, behind, state, remedy=remedy)
     try:
         found = targets.condition(binding)
     except TongbuError as error:
-        return Flow("sink", name, behind, error.message)
+        return Flow("sink", name, behind, error.message, remedy=error.remedy)
     filling = tuple(each for each in found.fills if not each.is_done)
-    return Flow("sink", name, behind, "running", 0, tuple(found.set_aside), filling)
+    return Flow("sink", name, behind, state, 0, tuple(found.set_aside), filling, remedy=remedy)
 
 
 def _behind(bootstrap: str, group: str, topic: str) -> int | None:
@@ -94,6 +106,10 @@ def report(flows: list[Flow]) -> RenderableType:
             f"{apart:,}" if (apart := sum(each.count for each in flow.set_aside)) else "",
             Text(flow.state, "green" if flow.well else "red"),
         )
+        if flow.remedy:
+            notes.append(f"{flow.name}: {flow.remedy}")
+        if flow.withheld:
+            notes.append(f"{flow.name}: `tongbu dlq list` names what is withheld, and why")
         for each in flow.set_aside:
             waits = f" (waits for {each.waits_for})" if each.waits_for else ""
             notes.append(

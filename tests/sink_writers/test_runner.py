@@ -9,13 +9,14 @@ import pytest
 
 from schemas.codec import Decoder
 from schemas.errors import ServiceUnavailable, TongbuError
+from sink_writers import stage_log
 from sink_writers.binding_tables import tables
 from sink_writers.dialects.postgresql import sql_type
 from sink_writers.messages import Raw
 from sink_writers.runner import Runner
 from sink_writers.sink import Place, TryLater
 from sink_writers.sinks.memory import MemorySink
-from sink_writers.stage_log import StageLog
+from sink_writers.stage_log import StageLog, waited_for
 
 
 class ListLog:
@@ -167,6 +168,27 @@ def test_what_passes_by_itself_is_tried_again_in_order(scene, world):
 
     assert scene.customers == {"c1": 1}
     assert log.waited == [0.1, 9.0]
+
+
+def test_what_is_waited_for_is_told_while_it_lasts_and_not_of_a_moment(scene, world, monkeypatch):
+    told = []
+    scene.put(world.customer("c1", 1))
+    scene.sink.errors = [
+        TryLater("the table is away", "`tongbu apply` makes it."),
+        TryLater("busy"),
+    ]
+
+    def look():
+        told.append(waited_for(scene.folder, "b"))
+        monkeypatch.setattr(stage_log, "_MOMENT_S", -1)
+
+    scene.run(lambda log: setattr(log, "meanwhile", look))
+    assert told == [("", ""), ("busy", "")]
+    assert waited_for(scene.folder, "b") == ("", "")
+
+    (scene.folder / "stages/b.waiting.json").write_bytes(b'["of the last start", ""]')
+    StageLog(scene.folder, "b").close()
+    assert waited_for(scene.folder, "b") == ("", "")
 
 
 def test_a_partition_that_was_taken_away_while_the_target_was_away_is_not_claimed(scene):

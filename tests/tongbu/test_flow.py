@@ -1,0 +1,77 @@
+"""What `tongbu status` says of lanes and sinks."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from schemas.errors import ServiceUnavailable
+from sink_writers.sink import TryLater
+from sink_writers.stage_log import StageLog
+from sink_writers.targets import Condition
+from tongbu import flow
+from tongbu.instance import Instance
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Instance:
+    monkeypatch.setenv("TONGBU_RUN", str(tmp_path))
+    monkeypatch.setattr(flow, "complete_environment", lambda _: None)
+    monkeypatch.setattr(flow.topics, "backlog", lambda *_: 3)
+    monkeypatch.setattr(flow.targets, "condition", lambda _: Condition())
+    return Instance.load("small")
+
+
+def shown(flows: list[flow.Flow]) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(flow.report(flows))
+    return captured.get()
+
+
+def test_a_sink_writer_that_waits_is_not_well_and_says_for_what_and_what_to_do(
+    instance: Instance,
+) -> None:
+    waiting = StageLog(instance.folder, "order-events")
+    waiting.waits("the endpoint does not answer", "Ask its owner.")
+    since = time.time() - 60
+    os.utime(instance.folder / "stages/order-events.waiting.json", (since, since))
+
+    found = {each.name: each for each in flow.inspect(instance) if each.kind == "sink"}
+    assert [name for name in found if not found[name].well] == ["order-events"]
+    assert found["order-events"].state == "waiting: the endpoint does not answer"
+    assert "order-events: Ask its owner." in shown([*found.values()])
+
+    waiting.goes_on()
+    assert all(each.well for each in flow.inspect(instance) if each.kind == "sink")
+
+
+def test_what_to_do_of_a_target_that_can_not_be_asked_is_shown(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> Condition:
+        raise TryLater("tables are missing", "`tongbu apply` makes them.")
+
+    monkeypatch.setattr(flow.targets, "condition", away)
+    assert "warehouse: `tongbu apply` makes them." in shown(flow.inspect(instance))
+
+
+def test_of_withheld_ids_it_is_shown_what_names_them() -> None:
+    assert "`tongbu dlq list` names" in shown([flow.Flow("lane", "erp", 0, "running", withheld=1)])
+
+
+def test_a_broker_that_does_not_answer_is_waited_for_once(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> int:
+        time.sleep(0.5)
+        raise ServiceUnavailable("away")
+
+    monkeypatch.setattr(flow.topics, "backlog", away)
+    began = time.monotonic()
+    assert [each.behind for each in flow.inspect(instance)] == [None] * 5
+    assert time.monotonic() - began < 1.5
