@@ -62,20 +62,25 @@ def binlog_finding(
         remedy = "`tongbu apply` starts the connector."
         return Finding(name, "binlog", "warning", "nothing captured yet", remedy)
     file, pos = offset["file"], int(offset["pos"])
+    written = offset.get("ts_sec")  # none in what a connector stores first after its start
     if file not in logs or pos > logs[file]:
-        at = datetime.fromtimestamp(offset.get("ts_sec") or 0, UTC)
+        at = (
+            f"{datetime.fromtimestamp(written, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            if written
+            else "its time is not known"
+        )
         oldest = f"the oldest is {files[0]}" if files else "there is none"
         why = "is purged" if file not in logs else f"is another one ({logs[file]:,} bytes)"
         return lost(
             name,
-            f"the binlog {why}: changes from {file}, pos {pos} ({at:%Y-%m-%d %H:%M:%S} UTC) are lost, {oldest}",
+            f"the binlog {why}: changes from {file}, pos {pos} ({at}) are lost, {oldest}",
         )
     behind = len(files) - 1 - files.index(file)
     figures: dict[str, float] = {"binlog_files_behind": behind}
     what = f"capture stands at {file}, {behind} files before the newest"
-    if expiry:
-        at_end = not behind and pos >= logs[file]
-        age = 0.0 if at_end else max(0.0, time.time() - float(offset.get("ts_sec") or 0))
+    at_end = not behind and pos >= logs[file]
+    if expiry and (at_end or written):
+        age = 0.0 if at_end else max(0.0, time.time() - float(written or 0))
         margin = figures["binlog_margin_seconds"] = expiry - age
         if margin < LIMITS.binlog_margin_seconds:
             remedy = "Look at the Connect worker; raise binlog_expire_logs_seconds before the file is purged."
