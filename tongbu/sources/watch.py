@@ -110,10 +110,13 @@ def look(
     deployment: Deployment, findings: Findings, watched: Sequence[CatalogWatch | Revival]
 ) -> None:
     """Look at everything once; what does not answer is a finding, or is told and tried again."""
-    findings.take(inspection.inspect(deployment))
-    for each in watched:
+    looks = [
+        lambda: findings.take(inspection.inspect(deployment)),
+        *(each.look for each in watched),
+    ]
+    for each in looks:
         try:
-            each.look()
+            each()
         except TongbuError as error:
             log.warning("can't look", why=error.message)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from schemas.errors import ServiceUnavailable
+from tongbu.deploy.deployment import Deployment
 from tongbu.instance import ROOT
+from tongbu.sources import inspection
 from tongbu.sources.findings import Finding
-from tongbu.sources.watch import FIGURES, Findings
+from tongbu.sources.watch import FIGURES, Findings, look
 
 
 def _told(*found: Finding) -> str:
@@ -40,3 +44,19 @@ def test_every_metric_is_documented_with_its_alarm_level() -> None:
     documented = set(re.findall(r"`tongbu_source_(\w+)`", text))
 
     assert {*FIGURES, "check", "looked_at_seconds"} <= documented
+
+
+def test_a_broker_that_is_away_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    class Watched:
+        def look(self) -> None:
+            looked.append("at the catalog")
+
+    def away(_: Deployment) -> list[Finding]:
+        raise ServiceUnavailable("Kafka does not answer")
+
+    monkeypatch.setattr(inspection, "inspect", away)
+    look(Deployment({}), Findings(), [Watched()])  # type: ignore[list-item]
+
+    assert looked == ["at the catalog"]
