@@ -17,8 +17,10 @@ import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
+from pydantic import ValidationError
 
 from schemas.declarations import load_sources
+from schemas.errors import TongbuError
 from streams.health import serve
 from streams.processor import Processor
 from streams.settings import Settings
@@ -95,7 +97,14 @@ def _write(file: Path, content: dict[str, Any]) -> None:
 
 def run(name: str = "main") -> None:
     """Run a processor in the foreground until SIGTERM; waits for broker and lane logs."""
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        found = error.errors(include_input=False)[0]
+        raise TongbuError(
+            f"the environment's {str(found['loc'][0]).upper()}: {found['msg']}",
+            "docs/processor.md lists the settings.",
+        ) from None
     # Faust keeps to itself why it ends, unless somebody listens to its loggers.
     logging.basicConfig(format=_LOG_LINE, datefmt="%Y-%m-%d %H:%M:%S", level=logging.ERROR)
     # A broker that is away has forty lines a second there; the processor's own trouble tells of it once.

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from schemas.errors import TongbuError
 from tongbu.deploy.commands import FolderOption
-from tongbu.instance import Instance, complete_environment, run_folder
+from tongbu.instance import Environment, Instance, complete_environment, run_folder
 from tongbu.progress import Steps
 from tongbu.stack.commands import InstanceName
 
@@ -167,7 +167,7 @@ def _live(
 
 def _environment(instance: str) -> dict[str, str]:
     complete_environment(instance)
-    return dict(os.environ)
+    return Environment()
 
 
 def _admins(instance: str) -> dict[str, str]:

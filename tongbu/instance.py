@@ -89,9 +89,20 @@ class Instance:
                 "Use lower-case letters, digits, - and _, at most 31.",
             )
         folder = run_folder() / name
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(run_folder() / "instances.lock"):
-            return cls(name, folder, _ports(name, folder), _secrets(folder))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(run_folder() / "instances.lock"):
+                return cls(name, folder, _ports(name, folder), _secrets(folder))
+        except OSError as error:
+            raise TongbuError(
+                f"{error.filename or folder}: {error.strerror}",
+                "Instances are in `.run` of the checkout, or where TONGBU_RUN says: a folder that you may write.",
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise TongbuError(
+                f"{folder}: instance.json or secrets.json is not what was written there",
+                "Restore them; without them the instance's data can't be used: remove the folder to begin anew.",
+            ) from error
 
     def environment(self) -> dict[str, str]:
         """Return what a process needs to find every service, as `tongbu env` prints it."""
@@ -148,6 +159,19 @@ class Instance:
 
     def _mariadb(self, user: str, password: str, database: str) -> str:
         return f"mysql://{user}:{password}@{HOST}:{self.ports.mariadb}/{database}"
+
+
+class Environment(dict[str, str]):
+    """The environment of this process; what it lacks is an error that says so."""
+
+    def __init__(self) -> None:
+        super().__init__(os.environ)
+
+    def __missing__(self, name: str) -> str:
+        raise TongbuError(
+            f"the environment has no {name}",
+            "Give it, or take all from a local stack: without KAFKA_BOOTSTRAP that is asked.",
+        )
 
 
 def complete_environment(name: str) -> None:

@@ -11,7 +11,7 @@ import structlog
 import typer
 from structlog.dev import ConsoleRenderer, plain_traceback
 
-from tongbu.instance import complete_environment
+from tongbu.instance import Environment, complete_environment
 from tongbu.stack.commands import InstanceName
 
 app = typer.Typer(no_args_is_help=True)
@@ -53,7 +53,7 @@ def watch(instance: InstanceName = "default") -> None:
     from tongbu.deploy.deployment import Deployment
     from tongbu.sources import watch as watching
 
-    watching.run(Deployment(dict(os.environ), os.environ.get("TONGBU_NAMESPACE", "")))
+    watching.run(Deployment(Environment(), os.environ.get("TONGBU_NAMESPACE", "")))
 
 
 @app.command("webhook-receiver")
@@ -73,5 +73,5 @@ def prepare() -> None:
     """
     from tongbu.world import setup
 
-    admins = os.environ["POSTGRES_ADMIN_DSN"], os.environ["MARIADB_ADMIN_DSN"]
-    setup.prepare(*admins, dict(os.environ))
+    given = Environment()
+    setup.prepare(given["POSTGRES_ADMIN_DSN"], given["MARIADB_ADMIN_DSN"], given)

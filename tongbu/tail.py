@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
@@ -19,7 +18,7 @@ from schemas.codec import Decoder
 from schemas.errors import ServiceUnavailable, TongbuError
 from schemas.registry import Registry
 from tongbu import tail_view, topics
-from tongbu.instance import complete_environment
+from tongbu.instance import Environment, complete_environment
 from tongbu.stack.commands import InstanceName
 
 #: How long Ctrl-C may wait.
@@ -58,9 +57,10 @@ def tail(
     tongbu tail customer --json | jq .value.id   every field, for programs
     """
     complete_environment(instance)
-    bootstrap = os.environ["KAFKA_BOOTSTRAP"]
+    given = Environment()
+    bootstrap = given["KAFKA_BOOTSTRAP"]
     name = find(topic, topics.names(bootstrap))
-    decoder = Decoder(Registry(os.environ["REGISTRY_URL"], patience=10).schema)
+    decoder = Decoder(Registry(given["REGISTRY_URL"], patience=10).schema)
     console = Console(soft_wrap=True, highlight=False)
     with suppress(KeyboardInterrupt):
         for number, message in enumerate(_messages(bootstrap, name, from_beginning), start=1):

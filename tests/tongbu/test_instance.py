@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import TongbuError
-from tongbu.instance import Instance, Ports
+from tongbu.instance import ROOT, Instance, Ports
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +96,54 @@ def test_a_secret_that_an_older_version_did_not_have_is_added(tmp_path: Path) ->
 
     assert later.erp == first.erp
     assert Instance.load("x").secrets == later
+
+
+def test_a_folder_that_can_not_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TONGBU_RUN", __file__)
+    with pytest.raises(TongbuError, match=r"test_instance\.py/x: Not a directory\n.*TONGBU_RUN"):
+        Instance.load("x")
+
+
+@pytest.mark.parametrize("file", ["instance.json", "secrets.json"])
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_file_of_an_instance_is_told_and_left_as_it_is(
+    file: str, content: str, tmp_path: Path
+) -> None:
+    Instance.load("x")
+    (tmp_path / "x" / file).write_text(content)
+
+    with pytest.raises(TongbuError, match="is not what was written there"):
+        Instance.load("x")
+    assert (tmp_path / "x" / file).read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "said"),
+    [
+        (["plan"], {}, "the environment has no ERP_DSN"),
+        (["load", "--seconds", "1"], {}, "the environment has no TONGBU_DATA"),
+        (["run", "prepare"], {}, "the environment has no POSTGRES_ADMIN_DSN"),
+        (["run", "processor"], {}, "the environment's TONGBU_DATA: Field required"),
+        (
+            ["run", "processor"],
+            {"TONGBU_DATA": "/tmp", "TONGBU_SESSION_SECONDS": "1"},
+            "TONGBU_SESSION_SECONDS: Input should be greater than or equal to 6",
+        ),
+        (["run", "watch"], {"TONGBU_METRICS": "here"}, "TONGBU_METRICS is `here`"),
+    ],
+    ids=["plan", "load", "prepare", "nothing given", "out of range", "no port"],
+)
+def test_an_environment_that_lacks_something_or_has_it_wrong_is_told_as_a_container_needs(
+    command: list[str], given: dict[str, str], said: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tongbu.cli", *command],
+        env={"PATH": os.environ["PATH"], "KAFKA_BOOTSTRAP": "127.0.0.1:1", **given},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr

@@ -29,7 +29,7 @@ from tongbu.deploy import (
     topics,
 )
 from tongbu.deploy.deployment import Change, Deployment
-from tongbu.instance import Instance
+from tongbu.instance import Environment, Instance
 from tongbu.stack.commands import InstanceName
 
 
@@ -79,7 +79,7 @@ def deployment(instance: str, namespace: str = "", declarations: Path | None = N
     """Give the deployment of an instance; what the process's environment says comes first, as in a container."""
     if "KAFKA_BOOTSTRAP" not in os.environ:
         os.environ.update(Instance.load(instance).environment())
-    return Deployment(dict(os.environ), namespace, declarations)
+    return Deployment(Environment(), namespace, declarations)
 
 
 def plan(

@@ -100,6 +100,8 @@ def serve(address: str, findings: Findings) -> None:
     registry = CollectorRegistry()
     registry.register(findings)
     host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise TongbuError(f"TONGBU_METRICS is `{address}`", "Write HOST:PORT, e.g. 127.0.0.1:9464.")
     try:
         start_http_server(int(port), host, registry)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import orjson
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from schemas.errors import ServiceUnavailable
-from tongbu.instance import complete_environment
+from tongbu.instance import Environment, complete_environment
 from tongbu.stack.commands import InstanceName
 
 
@@ -46,7 +45,7 @@ def load(
         task = progress.add_task("load", total=count)
         try:
             summary = play(
-                dict(os.environ),
+                Environment(),
                 rate,
                 count,
                 seed,
