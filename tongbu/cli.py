@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 import structlog
 import typer
@@ -54,6 +55,10 @@ app.add_typer(run.app, name="run")
 
 def main() -> None:
     """Run the command line; a user's mistake or a missing service ends in one message, never a traceback."""
+    if isinstance(
+        sys.stdout, TextIOWrapper
+    ):  # a terminal in GBK has not every character that a record has
+        sys.stdout.reconfigure(errors="backslashreplace")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         app()

@@ -147,3 +147,20 @@ def test_an_environment_that_lacks_something_or_has_it_wrong_is_told_as_a_contai
     )
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_character_that_the_terminal_lacks_is_spelled_out(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tongbu.cli", "env"],
+        env={
+            "PATH": os.environ["PATH"],
+            "TONGBU_RUN": f"{tmp_path}/堃€",
+            "PYTHONIOENCODING": "gbk",
+        },
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "堃".encode("gbk") + rb"\u20ac" in done.stdout
