@@ -59,8 +59,17 @@ TUNED: tuple[dict[str, str], dict[str, str], str] = (
         "max.batch.size": "256",
         "producer.override.linger.ms": "0",
         "producer.override.batch.size": "131072",
+        # the row alone instead of before, after, source and the schema of each: a ninth of the bytes
+        "transforms": "row",
+        "transforms.row.type": "io.debezium.transforms.ExtractNewRecordState",
+        "transforms.row.delete.tombstone.handling.mode": "tombstone",
     },
     {
+        "transforms": "table",  # a row alone does not name its table
+        "transforms.table.type": "org.apache.kafka.connect.transforms.RegexRouter",
+        "transforms.table.regex": r".*\.(.*)",
+        "transforms.table.replacement": "$1",
+        "collection.name.format": "${topic}",
         "tasks.max": "2",
         "batch.size": "5000",
         "consumer.override.max.poll.records": "5000",
