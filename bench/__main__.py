@@ -78,7 +78,7 @@ def stalls(
     instance: Annotated[str, typer.Option(help="The instance to run on.")] = "stalls",
 ) -> None:
     """
-    Tell what happened while transactions were slow: pauses of JVMs and Python, syncs of the disk, PostgreSQL's waits, cores.
+    Tell what happened while transactions were slow: pauses of JVMs and Python, syncs of the disk, PostgreSQL's waits, cores, the host.
 
     Example: python -m bench stalls --rounds 3
     """

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from bench.connect import Connect
 from bench.source import Erp
-from bench.stalls import probes
+from bench.stalls import cores, probes
 from bench.stalls.pauses import Pauses
 from bench.stalls.spans import Span, Stall, shares, silences, stalls
 from bench.system import wait
@@ -47,6 +47,10 @@ def perform(name: str, plan: Plan, console: Console, *, keep: bool = False) -> d
     environment = instance.environment()
     os.environ.update(environment)
     pauses = Pauses(instance.folder / "pauses")
+    if not cores.allowed():
+        console.print(
+            "Real-time threads are not allowed, so nothing tells when a core serves nobody."
+        )
     try:
         with Progress(console) as progress:
             lifecycle.up(instance, progress, with_pipeline=False, rewire=pauses.rewire)
@@ -76,11 +80,12 @@ def _round(
     begin = time.time()
     with ExitStack() as watching:
         threads = watching.enter_context(closing(probes.Threads(instance.folder)))
-        looks = [
+        looks: list[probes.Looks | cores.Cores] = [
             probes.Looks(probes.fsyncs(instance.folder), _QUICK),
             probes.Looks(probes.pressure(), _SLOW),
             probes.Looks(probes.cores(threads), _SLOW),
             probes.Looks(probes.postgresql(instance.postgres_admin_dsn()), _QUICK),
+            *([cores.Cores()] if cores.allowed() else []),
         ]
         for each in looks:
             watching.enter_context(each)

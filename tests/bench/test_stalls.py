@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from bench.stalls.cores import Cores, allowed
 from bench.stalls.pauses import _SITE, Pauses
 from bench.stalls.spans import Span, shares, silences, stalls
 
@@ -58,3 +61,24 @@ def test_a_watched_process_notes_long_collections_of_garbage(tmp_path: Path) -> 
     code = "import gc; kept = [[n] for n in range(2_000_000)]; gc.collect()"
     subprocess.run([sys.executable, "-c", code], env=os.environ | named, check=True)
     assert {each.what for each in Pauses(tmp_path).spans()} == {"sink: garbage collector"}
+
+
+@pytest.mark.skipif(not allowed(), reason="real-time threads are not allowed")
+def test_a_real_time_thread_that_was_not_woken_tells_that_its_core_served_nobody() -> None:
+    first = f"core {min(os.sched_getaffinity(0))} "
+    with Cores() as cores:
+        process, _ = cores.processes[0]
+        while os.sched_getscheduler(process.pid) != os.SCHED_FIFO:  # it starts
+            time.sleep(0.01)
+        time.sleep(0.1)
+        stopped = time.time()
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+    long = [
+        each
+        for each in cores.spans
+        if each.what.startswith(first) and each.met(Span("stopped", stopped, stopped + 0.3)) > 0.25
+    ]
+    assert len(long) == 1
