@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.errors import TongbuError
+from tongbu import answers
 from tongbu.deploy.commands import FolderOption
 from tongbu.instance import Environment, Instance, complete_environment, run_folder
 from tongbu.progress import Steps
@@ -46,7 +47,7 @@ def reconcile(
     if as_json:
         _print_json(report.as_json())
     else:
-        reports.show_parity(report, Console())
+        reports.show_parity(report, answers.console())
     if not report.holds:
         raise typer.Exit(1)
 
@@ -90,7 +91,7 @@ def record(
             for each in _live(bootstrap, name, on_record=lambda _: advance(1))
         )
         count = lane_files.write(file, records)
-    Console().print(
+    answers.console().print(
         f"{count:,} records, {file.stat().st_size / 1e6:.1f} MB: {file}", highlight=False
     )
 
@@ -129,9 +130,11 @@ def replay(
     report = run_folder() / "reports/replay.json"
     write_report(report, outcome.as_json())
     _show_contents(outcome.as_json()["targets"])
-    Console().print(f"{outcome.records:,} records; report: {report}", highlight=False)
+    answers.console().print(f"{outcome.records:,} records; report: {report}", highlight=False)
     if keep:
-        Console().print(f"kept: topics {run.namespace}*, databases replay_{run.id}_*, {run.folder}")
+        answers.console().print(
+            f"kept: topics {run.namespace}*, databases replay_{run.id}_*, {run.folder}"
+        )
 
 
 def demo(instance: InstanceName = "default") -> None:
@@ -188,7 +191,7 @@ def _show_contents(found: dict[str, dict[str, Any]]) -> None:
     table = Table("target", "rows", "checksum", box=None, header_style="bold")
     for name, content in found.items():
         table.add_row(name, f"{content['rows']:,}", content["checksum"])
-    Console().print(table)
+    answers.console().print(table)
 
 
 def _print_json(content: dict[str, Any]) -> None:

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from schemas.control import Resume, Retry, Skip
 from schemas.errors import TongbuError
 from streams.seal import KEY_FILE, Seal
-from tongbu import dead_letters
+from tongbu import answers, dead_letters
 from tongbu.deploy import lanes
 from tongbu.deploy.commands import deployment
 from tongbu.deploy.deployment import Deployment
@@ -49,7 +48,7 @@ def list_(instance: InstanceName = "default", entity: Entity = None, as_json: Js
             _time(letter["at"])[:19], letter["entity"], letter["entity_id"] or dead_letters.table_of(letter),
             letter["stage"], letter["code"], letter["id"],
         )  # fmt: skip
-    Console().print(table if found else "no open letters")
+    answers.console().print(table if found else "no open letters")
 
 
 @app.command()

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import orjson
 import typer
-from rich.console import Console
 
+from tongbu import answers
 from tongbu.deploy.commands import JsonOption, NamespaceOption, deployment
 from tongbu.stack.commands import InstanceName
 
@@ -28,7 +28,7 @@ def doctor(
     if as_json:
         typer.echo(orjson.dumps([asdict(each) for each in findings]).decode())
     else:
-        console = Console()
+        console = answers.console()
         for each in findings:
             mark = f"[{_STYLES[each.level]}]{each.level:<8}[/]"
             console.print(f"{mark} {each.source:<8} {each.check:<17} {each.what}", highlight=False)

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 
 import orjson
 import typer
-from rich.console import Console
 
 from schemas.captured import Column, Table
 from schemas.errors import TongbuError
-from tongbu import dead_letters
+from tongbu import answers, dead_letters
 from tongbu.deploy import captured, check, lanes
 from tongbu.deploy.commands import JsonOption, NamespaceOption, deployment
 from tongbu.deploy.deployment import Deployment
@@ -46,7 +45,7 @@ def drift(
     if as_json:
         typer.echo(orjson.dumps([asdict(each) for each in found]).decode())
     else:
-        console = Console()
+        console = answers.console()
         for each in found:
             style = "red" if each.breaks else "yellow"
             console.print(f"[{style}]{each.source}[/] {each.table}: {each.what}", highlight=False)

@@ -13,6 +13,7 @@ from rich.console import Console
 from schemas.declarations import RelationalBinding
 from schemas.errors import TongbuError
 from sink_writers import bindings
+from tongbu import answers
 from tongbu.deploy import commands as deploy
 from tongbu.deploy import lanes, mirrors, snapshots
 from tongbu.deploy.commands import FolderOption, JsonOption, NamespaceOption, deployment
@@ -66,7 +67,7 @@ def mirror(
     binding = _binding(subject, source, to)
     left_out = _left_out(without or [])
     found = mirrors.plan(subject, source, patterns, binding, prefix, left_out)
-    console = Console(stderr=as_json)
+    console = Console(stderr=True) if as_json else answers.console()
     _show(console, found)
     if found.tables and not dry_run:
         file = mirrors.write(

@@ -16,6 +16,7 @@ from rich.console import Console
 from schemas import released
 from schemas.control import Incarnation, Republish
 from schemas.errors import TongbuError
+from tongbu import answers
 from tongbu.deploy import (
     additions,
     captured,
@@ -90,7 +91,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what `apply` would change: topics, schemas, lanes, target tables, declarations, connectors."""
-    console = Console()
+    console = answers.console()
     found = [
         change
         for _, changes in steps(deployment(instance, namespace, declarations), only)
@@ -114,7 +115,7 @@ def apply(
     declarations: FolderOption = None,
 ) -> None:
     """Make true what is declared; running it again changes nothing."""
-    console = Console()
+    console = answers.console()
     count = perform(
         deployment(instance, namespace, declarations), only, lambda change: show(console, change)
     )

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tongbu import answers
 from tongbu.instance import Instance
 
 InstanceName = Annotated[
@@ -89,7 +90,7 @@ def status(
         }
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2, default=str))
     else:
-        Console().print(report(states), "", flow.report(flows) if flows else "")
+        answers.console().print(report(states), "", flow.report(flows) if flows else "")
     if not (all(state.well for state in states) and all(each.well for each in flows)):
         raise typer.Exit(1)
 
