@@ -71,6 +71,7 @@ def perform(wanted: Wanted, instance: str, *, keep: bool = False) -> None:
     console = Console(soft_wrap=True, highlight=False)
     parts: dict[str, dict[str, Any]] = {}
     file = run_folder() / "reports/faults.json"
+    file.unlink(missing_ok=True)  # an earlier run's would be taken for this one's where it is ended
     if rounds := wanted.share("stack"):
         plan = choose(rounds, wanted.seed, wanted.kinds, wanted.targets)
         parts["stack"] = do_harm(instance, plan, wanted.seed, console, keep=keep)

@@ -21,7 +21,7 @@ from bench.connect import Connect
 from bench.oa_source import Oa
 from bench.peer import JSON, SINK, SOURCE, TUNED
 from bench.source import Erp, Orders, Source
-from bench.system import System, administrator, wait
+from bench.system import System, administrator, one, wait
 from bench.whole_stack import published
 from tongbu.deploy import commands as deploy
 from tongbu.deploy.captured import mysql_arguments
@@ -146,7 +146,8 @@ def _peer_to_mariadb(stage: Stage, erp: psycopg.Connection[Any]) -> Pipeline:
             `cSTCode` varchar(2), `cCusCode` varchar(20), `cDepCode` varchar(12), `cPersonCode` varchar(20), `cexch_name` varchar(8),
             `iExchRate` decimal(20,6), `iTaxRate` decimal(10,4), `iMoney` decimal(20,4), `iStatus` smallint, `cMaker` varchar(20),
             `cVerifier` varchar(20), `dverifydate` datetime(3), `cCloser` varchar(20), `bReturnFlag` tinyint(1), `cMemo` varchar(255))""")  # fmt: skip
-    erp.execute(f'CREATE PUBLICATION {_PEER} FOR TABLE "SO_SOMain"')
+    if not one(erp, "SELECT 1 FROM pg_publication WHERE pubname = %s", _PEER):
+        erp.execute(f'CREATE PUBLICATION {_PEER} FOR TABLE "SO_SOMain"')
     own = {"topic.prefix": _PEER, "slot.name": _PEER, "publication.name": _PEER}
     url = f"jdbc:mariadb://{HOST}:{stage.instance.ports.mariadb}/{_PEER}{_TO_MARIADB}"
     login = {f"connection.{name}": f"${{env:TONGBU_OA_CAPTURE_{name.removesuffix('name').upper()}}}" for name in ("username", "password")}  # fmt: skip
@@ -177,14 +178,15 @@ def from_mariadb(instance: Instance, environment: dict[str, str]) -> tuple[Sourc
 
 def _peer_from_mariadb(stage: Stage) -> Pipeline:
     with stage.postgres("postgres") as admin:
-        admin.execute(f"CREATE DATABASE {_PEER} OWNER tongbu_capture")
+        if not one(admin, "SELECT 1 FROM pg_database WHERE datname = %s", _PEER):
+            admin.execute(f"CREATE DATABASE {_PEER} OWNER tongbu_capture")
     target = stage.postgres(_PEER)
     target.execute(
-        """CREATE TABLE workflow_requestbase (requestid int PRIMARY KEY, workflowid int, requestname varchar(1000), creater int,
+        """CREATE TABLE IF NOT EXISTS workflow_requestbase (requestid int PRIMARY KEY, workflowid int, requestname varchar(1000), creater int,
             createdate char(10), createtime char(8), lastoperator int, lastoperatedate char(10), lastoperatetime char(8),
             currentnodeid int, currentnodetype char(1), lastnodeid int, lastnodetype char(1), status varchar(500),
             requestlevel int, deleted int, currentstatus int, mainrequestid int);
-           CREATE TABLE formtable_main_17 (id int PRIMARY KEY, "requestId" int UNIQUE, ddbh varchar(30), khmc varchar(200),
+           CREATE TABLE IF NOT EXISTS formtable_main_17 (id int PRIMARY KEY, "requestId" int UNIQUE, ddbh varchar(30), khmc varchar(200),
             ddje decimal(20, 4), bz varchar(20), sqr int, sqrq char(10), shyj text);
            ALTER TABLE workflow_requestbase OWNER TO tongbu_capture; ALTER TABLE formtable_main_17 OWNER TO tongbu_capture"""
     )
