@@ -55,9 +55,8 @@ app.add_typer(run.app, name="run")
 
 def main() -> None:
     """Run the command line; a user's mistake or a missing service ends in one message, never a traceback."""
-    if isinstance(
-        sys.stdout, TextIOWrapper
-    ):  # a terminal in GBK has not every character that a record has
+    # A terminal in GBK has not every character that a record has.
+    if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:

@@ -146,6 +146,8 @@ FAMILIES = (
     ),
 )  # fmt: skip
 
+#: PostgreSQL's types of which the connector stops at the first value.
+_BIT_ARRAYS = r"bit\(\d+\)\[\]"
 #: Type -> why Debezium 3.5.0 does not bring its values without loss. They come before the families.
 _REFUSED = (
     (r"float\b.*", "a snapshot brings six digits of it; use DOUBLE or DECIMAL"),
@@ -156,13 +158,11 @@ _REFUSED = (
     (r"(line|lseg|box|path|circle)", "it is not captured"),
     (r"polygon", "PostgreSQL's is not captured; of MariaDB and MySQL use GEOMETRY"),
     (r"(interval\b.*|\w*multirange|geometry|point)\[\]", "arrays of it are not captured"),
-    (r"bit\(\d+\)\[\]", "arrays of it stop the connector"),
+    (_BIT_ARRAYS, "arrays of it stop the connector"),
 )
 _PLAIN_REFUSED = tuple((re.compile(pattern, re.IGNORECASE), why) for pattern, why in _REFUSED)
 #: MariaDB's types that Debezium's parser of DDL can't read: the connector stops at such a table.
 UNPARSEABLE = re.compile(r"inet[46]|uuid", re.IGNORECASE)
-#: PostgreSQL's types of which the connector stops at the first value.
-_UNCONVERTIBLE = re.compile(r"bit\(\d+\)\[\]").fullmatch
 #: PostgreSQL's types for which Debezium has no placeholder that fits: the connector stops where an UPDATE leaves a large
 #: value of them as it is. Under REPLICA IDENTITY FULL the log has the value.
 _UNPLACED = re.compile(
@@ -189,7 +189,7 @@ def stopping(column_type: str, *, domain: bool, whole: bool) -> str | None:
 
     `domain`: the type is that of a domain, which Debezium knows by its own name; `whole`: its table has REPLICA IDENTITY FULL.
     """
-    if _UNCONVERTIBLE(column_type):
+    if re.fullmatch(_BIT_ARRAYS, column_type):
         return "at every row"
     if not whole and (_UNPLACED(column_type) or (domain and _PLACED(column_type))):
         return "where an UPDATE leaves a large value of it as it is"
