@@ -21,12 +21,19 @@ if TYPE_CHECKING:
 
 
 def compare(
-    deployment: Deployment, bindings: Sequence[RelationalBinding], report: Report, steps: Steps
+    deployment: Deployment,
+    bindings: Sequence[RelationalBinding],
+    report: Report,
+    steps: Steps,
+    stored: Decoder,
 ) -> None:
-    """Compare each declared table of each mirror; those that the target does not have yet are told as missing."""
+    """
+    Compare each declared table of each mirror; those that the target does not have yet are told as missing.
+
+    `stored` reads the records that targets have set aside.
+    """
     known = {binding.binding: binding for binding in bindings}
     common = {name: frozenset(ids) for name, ids in report.set_apart.items()}
-    decoder = Decoder(deployment.registry.schema)
     for source, declared in deployment.sources.items():
         dsn = deployment.environment[f"{source.upper()}_DSN"]
         for mirror in deployment.mirrors_of(source):
@@ -34,7 +41,7 @@ def compare(
             if binding is None:
                 continue
             parity = report.targets.setdefault(binding.binding, Parity())
-            there, apart = targets.mirrored(binding), targets.set_aside(binding, decoder)
+            there, apart = targets.mirrored(binding), targets.set_aside(binding, stored)
             with steps.step(f"comparing mirrors {mirror.mirror}", len(mirror.tables)) as advance:
                 for name, called in mirror.tables.items():
                     advance(1)

@@ -89,7 +89,7 @@ def in_force(deployment: Deployment) -> dict[str, InForce]:
 
 def reconcile(deployment: Deployment, declared: Mapping[str, InForce], steps: Steps) -> Report:
     """Compare all; `declared` as `in_force` gives it. Raise ServiceUnavailable where a database is down."""
-    report = Report()
+    report, stored = Report(), Decoder(deployment.registry.schema)
     letters = open_letters(deployment.bootstrap, deployment.registry)
     for letter in letters:
         if letter["entity"] is not None and letter["entity_id"] is not None:
@@ -102,9 +102,8 @@ def reconcile(deployment: Deployment, declared: Mapping[str, InForce], steps: St
             stack.callback(source.close)
             _fill(source, deployment.environment[f"{name.upper()}_DSN"], steps)
             sources.append(source)
-        stored = Decoder(deployment.registry.schema)
         _Comparison(sources, report, steps, stored).run(relational_bindings(), Catalog.load())
-    mirrored.compare(deployment, relational_bindings(), report, steps)
+    mirrored.compare(deployment, relational_bindings(), report, steps, stored)
     return report
 
 
