@@ -26,10 +26,11 @@ from schemas.codec import Decoder
 from schemas.declarations import Binding
 from schemas.errors import ServiceUnavailable, TongbuError
 from schemas.registry import Registry
-from sink_writers import bindings, targets
+from sink_writers import bindings, pulse, targets
 from sink_writers.log import TransactionLog
 from sink_writers.messages import Assembler, EntityReader, Message, Raw
 from sink_writers.mirrors import Descriptions
+from sink_writers.pulse import Pulse
 from sink_writers.sink import Place, Position, Sink
 from sink_writers.sinks import make_sink
 from sink_writers.stage_log import StageLog
@@ -95,6 +96,7 @@ class Runner:
         decoder: Decoder,
         place: Callable[[int], Place],
         stages: StageLog,
+        pulse: Pulse,
         assemble: Callable[[Decoder, int, int], Assembler | EntityReader] = Assembler,
     ) -> None:
         self._assemble = assemble
@@ -108,6 +110,7 @@ class Runner:
         self._decoder = decoder
         self._place = place
         self._stages = stages
+        self._pulse = pulse
         self._held: dict[int, Held] = {}
         self._waiting_for = ""
         self._stopping = False
@@ -120,6 +123,7 @@ class Runner:
     def run(self) -> None:
         """Work until stopped; raise TongbuError where a person must act."""
         while not self._stopping:
+            self._pulse.beat()
             try:
                 self._claim()
                 raws = self._log.read(_READ_S)
@@ -152,18 +156,19 @@ class Runner:
         self.persist(partial(targets.check, self._binding, catalog))
 
     def _goes_on(self) -> bool:
+        self._pulse.beat()
         return not self._stopping
 
     def _say(self, error: ServiceUnavailable) -> None:
         if error.message != self._waiting_for:
             self._waiting_for = error.message
             log.warning("waiting", reason=error.message, remedy=error.remedy)
-            self._stages.waits(error.message, error.remedy)
+            self._pulse.waits(error.message, error.remedy)
 
     def _go_on(self) -> None:
         if self._waiting_for:
             self._waiting_for = ""
-            self._stages.goes_on()
+            self._pulse.goes_on()
 
     def _claim(self) -> None:
         if not self._log.given:
@@ -238,6 +243,7 @@ class Runner:
 def run(name: str, folder: Path = bindings.FOLDER) -> None:
     """Run the sink writer of a binding until SIGTERM or SIGINT; raise TongbuError where a person must act."""
     binding = bindings.load(name, folder)
+    pulse.clear(Path(bindings.resolve("${TONGBU_DATA}")), name)
     readings = [_Reading(binding, topic, group) for topic, group in bindings.reads(binding).items()]
 
     def stop(*_: object) -> None:
@@ -269,11 +275,19 @@ class _Reading:
         self._reader = TransactionLog(
             bindings.resolve("${KAFKA_BOOTSTRAP}"), self._topic, namespace + group
         )
-        self._stages = StageLog(Path(bindings.resolve("${TONGBU_DATA}")), self._name)
+        data = Path(bindings.resolve("${TONGBU_DATA}"))
+        self._stages, self._pulse = StageLog(data, self._name), Pulse(data, self._name, topic)
         self._topic_id = ""
         assemble = Assembler if topic == bindings.TRANSACTIONS else partial(EntityReader, topic)
         self.runner = Runner(
-            binding, self._reader, self._sink, decoder, self._place, self._stages, assemble
+            binding,
+            self._reader,
+            self._sink,
+            decoder,
+            self._place,
+            self._stages,
+            self._pulse,
+            assemble,
         )
         self.error: BaseException | None = None
 
@@ -295,6 +309,7 @@ class _Reading:
             self._reader.close()
             self._sink.close()
             self._stages.close()
+            self._pulse.close()
             stop()
 
     def _place(self, partition: int) -> Place:

@@ -1,23 +1,14 @@
-"""
-The stage log: when each source transaction passed which stage, one JSON line per applied message.
-
-Beside it stands what the sink writer waits for, as long as it does.
-"""
+"""The stage log: when each source transaction passed which stage, one JSON line per applied message."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 import orjson
 
 from sink_writers.messages import Message
-
-#: A deadlock is over sooner: it is nothing to tell of.
-_MOMENT_S = 2.0
 
 
 class StageLog:
@@ -27,8 +18,6 @@ class StageLog:
         folder = data / "stages"
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / f"{binding}.jsonl").open("ab")
-        self._waiting = _waiting(data, binding)
-        self.goes_on()
 
     def write(
         self, messages: Iterable[Message], consumed: int, applied: int, target_tx: str | None
@@ -58,31 +47,9 @@ class StageLog:
         self._file.write(b"".join(lines))
         self._file.flush()
 
-    def waits(self, reason: str, remedy: str) -> None:
-        """Note what nothing goes on without."""
-        self._waiting.write_bytes(orjson.dumps([reason, remedy]))
-
-    def goes_on(self) -> None:
-        """Take the note away."""
-        self._waiting.unlink(missing_ok=True)
-
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def waited_for(data: Path, binding: str) -> tuple[str, str]:
-    """Give reason and remedy of what a sink writer waits for; "" where it works, or has waited for a moment only."""
-    file = _waiting(data, binding)
-    with suppress(FileNotFoundError):
-        if time.time() - file.stat().st_mtime > _MOMENT_S:
-            reason, remedy = orjson.loads(file.read_bytes())
-            return reason, remedy
-    return "", ""
-
-
-def _waiting(data: Path, binding: str) -> Path:
-    return data / "stages" / f"{binding}.waiting.json"
 
 
 def _micros(at: datetime | None) -> int | None:

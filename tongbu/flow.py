@@ -16,10 +16,9 @@ from rich.text import Text
 
 from schemas.declarations import Binding, RelationalBinding, load_bindings, load_sources
 from schemas.errors import TongbuError
-from sink_writers import targets
+from sink_writers import pulse, targets
 from sink_writers.bindings import FOLDER, reads
 from sink_writers.fills import Fill
-from sink_writers.stage_log import waited_for
 from sink_writers.targets import SetAside
 from tongbu import topics
 from tongbu.instance import Instance, complete_environment
@@ -74,8 +73,8 @@ def _sink(data: Path, bootstrap: str, binding: Binding) -> Flow:
     name = binding.binding
     each = [_behind(bootstrap, group, topic) for topic, group in reads(binding).items()]
     behind = None if None in each else sum(filter(None, each))
-    reason, remedy = waited_for(data, name)
-    state = f"waiting: {reason}" if reason else "running"
+    trouble, remedy = pulse.trouble(data, name)
+    state = trouble or ("running" if pulse.is_running(data, name) else "not running")
     if not isinstance(binding, RelationalBinding):
         return Flow("sink", name, behind, state, remedy=remedy)
     try:

@@ -26,9 +26,9 @@ from rich.console import Console
 
 from schemas.declarations import RelationalBinding
 from schemas.registry import Registry
-from sink_writers import bindings, targets
+from sink_writers import bindings, pulse, targets
 from sink_writers.bindings import FOLDER
-from tongbu import reconcile, topics
+from tongbu import flow, reconcile, topics
 from tongbu.accounting import TRANSACTIONS, Followed
 from tongbu.dead_letters import open_letters
 from tongbu.deploy import commands as deploy
@@ -39,7 +39,7 @@ from tongbu.drift import differences
 from tongbu.instance import ROOT, Instance, run_folder
 from tongbu.progress import Steps
 from tongbu.sources import inspection
-from tongbu.stack import lifecycle
+from tongbu.stack import lifecycle, status
 from tongbu.stack.display import Progress
 from tongbu.stack.supervision import Supervisor
 from tongbu.world.load import play
@@ -151,6 +151,37 @@ def test_the_doctor_finds_deployed_sources_well(world: World) -> None:
 
     assert [each for each in findings if each.level != "ok"] == []
     assert {each.source for each in findings} == {"erp", "oa"}
+
+
+def test_a_frozen_sink_writer_is_not_ready(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "_SILENT_S", 3.0)
+
+    def unwell() -> list[str]:
+        found = [each.service for each in status.inspect(world.instance) if not each.well]
+        return found + [each.name for each in flow.inspect(world.instance) if not each.well]
+
+    _wait_until(lambda: unwell() == [])
+    pid = Supervisor(world.instance).processes()["sink-warehouse"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        _wait_until(lambda: unwell() == ["sink-warehouse", "warehouse"])
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    _wait_until(lambda: unwell() == [])
+
+
+def test_without_kafka_the_doctor_looks_at_the_sources_all_the_same(world: World) -> None:
+    away = {"KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+    broker, *found = inspection.inspect(Deployment({**world.environment, **away}))
+
+    assert (broker.check, broker.level) == ("broker", "alarm")
+    assert "Kafka at 127.0.0.1:1 does not answer" in broker.what
+    assert {(each.source, each.check) for each in found} >= {
+        ("erp", "slot"),
+        ("erp", "publication"),
+        ("oa", "binlog expiry"),
+    }
+    assert [each for each in found if each.level != "ok"] == []
 
 
 def test_drift_names_a_new_column_and_one_that_a_mapping_misses(world: World) -> None:

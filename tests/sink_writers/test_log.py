@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from schemas.codec import encode
 from schemas.errors import ServiceUnavailable, TongbuError
 from sink_writers.log import TransactionLog
+from sink_writers.pulse import Pulse
 from sink_writers.runner import Runner
 from sink_writers.sink import Fenced, Place
 from sink_writers.stage_log import StageLog
@@ -62,7 +63,7 @@ class Copy:
         self.log = TransactionLog(topic.bootstrap, topic.name, f"group-{topic.name}")
         self.error: Exception | None = None
         self._sink = target.sink()
-        self._stages = StageLog(folder, "b")
+        self._stages, self._pulse = StageLog(folder, "b"), Pulse(folder, "b", topic.name)
         topic_id = self.log.topic_id()
         self.runner = Runner(
             target.spec.model_copy(update={"binding": "b"}),
@@ -71,6 +72,7 @@ class Copy:
             topic.world.decoder,
             lambda partition: Place(target.place.binding, topic.name, topic_id, partition),
             self._stages,
+            self._pulse,
         )
         # The tables are named after the target's own prefix; the topics are those of the entities.
         self.log.subscribe()
@@ -86,6 +88,7 @@ class Copy:
             self.log.close()
             self._sink.close()
             self._stages.close()
+            self._pulse.close()
 
     def stop(self) -> None:
         self.runner.stop()

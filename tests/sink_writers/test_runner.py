@@ -9,14 +9,15 @@ import pytest
 
 from schemas.codec import Decoder
 from schemas.errors import ServiceUnavailable, TongbuError
-from sink_writers import stage_log
+from sink_writers import pulse
 from sink_writers.binding_tables import tables
 from sink_writers.dialects.postgresql import sql_type
 from sink_writers.messages import Raw
+from sink_writers.pulse import Pulse
 from sink_writers.runner import Runner
 from sink_writers.sink import Place, TryLater
 from sink_writers.sinks.memory import MemorySink
-from sink_writers.stage_log import StageLog, waited_for
+from sink_writers.stage_log import StageLog
 
 
 class ListLog:
@@ -106,6 +107,7 @@ class Scene:
         log = ListLog(self.raws)
         prepare(log)
         stages = StageLog(self.folder, self.binding.binding)
+        beats = Pulse(self.folder, self.binding.binding, "t")
         runner = Runner(
             self.binding,
             log,
@@ -113,6 +115,7 @@ class Scene:
             self.decoder,
             lambda part: Place("b", "t", "id", part),
             stages,
+            beats,
         )
         log.at_end = runner.stop
         runner.run()
@@ -175,20 +178,16 @@ def test_what_is_waited_for_is_told_while_it_lasts_and_not_of_a_moment(scene, wo
     scene.put(world.customer("c1", 1))
     scene.sink.errors = [
         TryLater("the table is away", "`tongbu apply` makes it."),
-        TryLater("busy"),
+        TryLater("busy", "Look at its locks."),
     ]
 
     def look():
-        told.append(waited_for(scene.folder, "b"))
-        monkeypatch.setattr(stage_log, "_MOMENT_S", -1)
+        told.append(pulse.trouble(scene.folder, "b"))
+        monkeypatch.setattr(pulse, "_MOMENT_S", -1)
 
     scene.run(lambda log: setattr(log, "meanwhile", look))
-    assert told == [("", ""), ("busy", "")]
-    assert waited_for(scene.folder, "b") == ("", "")
-
-    (scene.folder / "stages/b.waiting.json").write_bytes(b'["of the last start", ""]')
-    StageLog(scene.folder, "b").close()
-    assert waited_for(scene.folder, "b") == ("", "")
+    assert told == [("", ""), ("waiting: busy", "Look at its locks.")]
+    assert pulse.trouble(scene.folder, "b") == ("", "")
 
 
 def test_a_partition_that_was_taken_away_while_the_target_was_away_is_not_claimed(scene):

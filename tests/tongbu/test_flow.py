@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -10,8 +9,10 @@ import pytest
 from rich.console import Console
 
 from schemas.errors import ServiceUnavailable
+from sink_writers import pulse
+from sink_writers.bindings import FOLDER
+from sink_writers.pulse import Pulse
 from sink_writers.sink import TryLater
-from sink_writers.stage_log import StageLog
 from sink_writers.targets import Condition
 from tongbu import flow
 from tongbu.instance import Instance
@@ -23,7 +24,10 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Instance:
     monkeypatch.setattr(flow, "complete_environment", lambda _: None)
     monkeypatch.setattr(flow.topics, "backlog", lambda *_: 3)
     monkeypatch.setattr(flow.targets, "condition", lambda _: Condition())
-    return Instance.load("small")
+    found = Instance.load("small")
+    for file in FOLDER.glob("*.yaml"):
+        Pulse(found.folder, file.stem, "t")
+    return found
 
 
 def shown(flows: list[flow.Flow]) -> str:
@@ -34,12 +38,11 @@ def shown(flows: list[flow.Flow]) -> str:
 
 
 def test_a_sink_writer_that_waits_is_not_well_and_says_for_what_and_what_to_do(
-    instance: Instance,
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting = StageLog(instance.folder, "order-events")
+    monkeypatch.setattr(pulse, "_MOMENT_S", -1)
+    waiting = Pulse(instance.folder, "order-events", "t")
     waiting.waits("the endpoint does not answer", "Ask its owner.")
-    since = time.time() - 60
-    os.utime(instance.folder / "stages/order-events.waiting.json", (since, since))
 
     found = {each.name: each for each in flow.inspect(instance) if each.kind == "sink"}
     assert [name for name in found if not found[name].well] == ["order-events"]
@@ -48,6 +51,14 @@ def test_a_sink_writer_that_waits_is_not_well_and_says_for_what_and_what_to_do(
 
     waiting.goes_on()
     assert all(each.well for each in flow.inspect(instance) if each.kind == "sink")
+
+
+def test_a_sink_writer_that_does_not_run_is_not_well(instance: Instance) -> None:
+    pulse.clear(instance.folder, "warehouse")
+    found = {each.name: each for each in flow.inspect(instance) if each.kind == "sink"}
+    assert [(name, found[name].state) for name in found if not found[name].well] == [
+        ("warehouse", "not running")
+    ]
 
 
 def test_what_to_do_of_a_target_that_can_not_be_asked_is_shown(

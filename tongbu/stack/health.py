@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -10,6 +11,8 @@ import psycopg
 import pymysql
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
+from sink_writers import pulse
 
 _SECONDS = 2
 
@@ -57,6 +60,13 @@ def process(url: str) -> None:
         return
     if answer.is_error and (found := answer.json())["state"] != "stopped":
         raise ConnectionError(": ".join(filter(None, [found["state"], found["kafka"]["waiting"]])))
+
+
+def sink_writer(data: Path, binding: str) -> None:
+    """Look at the notes of a sink writer: it waits for something, or does not come round."""
+    found, _ = pulse.trouble(data, binding)
+    if found:
+        raise ConnectionError(found)
 
 
 def port(number: int) -> None:

@@ -170,6 +170,11 @@ def kafka_environment(instance: Instance) -> dict[str, str]:
 def _own(
     instance: Instance, kind: str, *name: str, port: int | None = None, metrics: int | None = None
 ) -> Service:
+    well: Callable[[], None] | None = None
+    if metrics:
+        well = partial(health.process, f"http://{HOST}:{metrics}/healthz")
+    elif kind == "sink":
+        well = partial(health.sink_writer, instance.folder, *name)
     return Service(
         name="-".join(["sink", *name] if kind == "sink" else [kind]),
         command=[sys.executable, "-m", "tongbu.cli", "run", kind, *name],
@@ -177,7 +182,7 @@ def _own(
         environment=instance.environment()
         | ({"TONGBU_METRICS": f"{HOST}:{metrics}"} if metrics else {}),
         ready=partial(health.port, port) if port else _alive,
-        well=partial(health.process, f"http://{HOST}:{metrics}/healthz") if metrics else None,
+        well=well,
         port=port,
         needs=("postgres", "mariadb", "kafka", "registry", "connect"),
         steady_seconds=3,
