@@ -30,7 +30,7 @@ def _wait(true: Callable[[], bool], seconds: float = 120) -> None:
 def _server(captured: Captured) -> list[Finding]:
     offset = stored_offset(captured.bootstrap, captured.name)
     with pymysql.connect(**mysql_arguments(captured.dsn)) as my, my.cursor() as cursor:
-        return list(mysql.inspect(captured.name, captured.database, cursor, offset))
+        return list(mysql.inspect(captured.name, captured.database, cursor, lambda: offset))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_purged_binlog_is_a_loss_with_its_place(with_binlog: Captured) -> None
     assert offset is not None
     with pymysql.connect(**mysql_arguments(with_binlog.dsn)) as my, my.cursor() as cursor:
         gone = offset | {"file": "binlog.000000"}
-        found = list(mysql.inspect("x", with_binlog.database, cursor, gone))
+        found = list(mysql.inspect("x", with_binlog.database, cursor, lambda: gone))
 
     (loss,) = [finding for finding in found if finding.check == "loss"]
     assert loss.level == "alarm"

@@ -22,11 +22,28 @@ from tongbu.sources.offsets import asking, capture_dsn, slot_name, stored_offset
 
 
 def inspect(deployment: Deployment) -> list[Finding]:
-    """Look at every source. A source that does not answer is a finding, too."""
-    return [finding for name in deployment.sources for finding in _source(deployment, name)]
+    """
+    Look at every source. What does not answer is a finding, too.
+
+    Without Kafka the sources are looked at all the same: it is then that their logs grow.
+    """
+    away = [*_broker(deployment)]
+    return away + [
+        finding
+        for name in deployment.sources
+        for finding in _source(deployment, name, has_kafka=not away)
+    ]
 
 
-def _source(deployment: Deployment, name: str) -> Iterator[Finding]:
+def _broker(deployment: Deployment) -> Iterator[Finding]:
+    try:
+        topics.names(deployment.bootstrap)
+    except TongbuError as error:
+        what = f"{error.message}: what capture has stored is not known, so losses and heartbeats are not looked for"
+        yield Finding("kafka", "broker", "alarm", what, error.remedy)
+
+
+def _source(deployment: Deployment, name: str, *, has_kafka: bool) -> Iterator[Finding]:
     source = deployment.sources[name]
     found: list[Table] = []
     try:
@@ -39,16 +56,17 @@ def _source(deployment: Deployment, name: str) -> Iterator[Finding]:
             else:
                 found.append(table)
         yield Finding(name, "tables", "ok", f"{len(found)} mapped tables, each with a key")
-        stored = partial(stored_offset, deployment.bootstrap, name)
+        stored = partial(stored_offset, deployment.bootstrap, name) if has_kafka else None
         with asking(deployment, name) as ask:
             if source.database == "postgresql":
                 slot = slot_name(deployment, name)
                 yield from postgresql.inspect(name, ask, tuple(found), stored, slot)
             else:
-                yield from mysql.inspect(name, source.database, ask, stored())
+                yield from mysql.inspect(name, source.database, ask, stored)
     except TongbuError as error:
         yield Finding(name, "source", "alarm", error.message, error.remedy)
-    yield _heartbeat(deployment, name)
+    if has_kafka:
+        yield _heartbeat(deployment, name)
     yield _connector(deployment, name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +14,9 @@ _WANTED = {"log_bin": "ON", "binlog_format": "ROW", "binlog_row_image": "FULL"}
 
 
 def inspect(
-    name: str, database: str, cursor: Any, offset: dict[str, Any] | None
+    name: str, database: str, cursor: Any, stored: Callable[[], dict[str, Any] | None] | None
 ) -> Iterator[Finding]:
-    """Look at a MariaDB or MySQL source; `offset` is what capture has stored."""
+    """Look at a MariaDB or MySQL source; `stored` gives the offset that capture has stored, None where nobody can be asked."""
     cursor.execute("SHOW GLOBAL VARIABLES")
     variables = dict(cursor.fetchall())
     yield from _settings(name, database, variables)
@@ -32,7 +32,8 @@ def inspect(
     else:
         what = f"kept for {expiry / 3600:.0f} h" if expiry else "kept for ever"
         yield Finding(name, "binlog expiry", "ok", what, figures=figures)
-    yield binlog_finding(name, cursor, offset, expiry)
+    if stored is not None:
+        yield binlog_finding(name, cursor, stored(), expiry)
 
 
 def _settings(name: str, database: str, variables: dict[str, str]) -> Iterator[Finding]:

@@ -31,10 +31,10 @@ def inspect(
     name: str,
     pg: psycopg.Connection[Any],
     tables: tuple[Table, ...],
-    stored: Callable[[], dict[str, Any] | None],
+    stored: Callable[[], dict[str, Any] | None] | None,
     slot: str = "tongbu",
 ) -> Iterator[Finding]:
-    """Look at a PostgreSQL source; `stored` gives the offset that capture has stored."""
+    """Look at a PostgreSQL source; `stored` gives the offset that capture has stored, None where nobody can be asked."""
     level = pg.execute("SHOW wal_level").fetchone()
     if level != ("logical",):
         why = f"wal_level is {level and level[0]}"
@@ -76,7 +76,7 @@ def _identities(name: str, pg: psycopg.Connection[Any]) -> Iterator[Finding]:
 def slot_finding(
     name: str,
     pg: psycopg.Connection[Any],
-    stored: Callable[[], dict[str, Any] | None],
+    stored: Callable[[], dict[str, Any] | None] | None,
     slot: str = "tongbu",
 ) -> Finding:
     """
@@ -86,8 +86,16 @@ def slot_finding(
     order would take the step between the two looks for a gap.
     """
     row = pg.execute(_SLOT, [slot]).fetchone()
-    offset = stored()
+    offset = stored() if stored is not None else None
     if row is None:
+        if stored is None:
+            return Finding(
+                name,
+                "slot",
+                "alarm",
+                "no slot; whether there was one is not known",
+                "Start Kafka, look again.",
+            )
         if offset is None:
             remedy = "`tongbu apply` starts the connector."
             return Finding(name, "slot", "warning", "no slot yet", remedy, {"slot_missing": 1})
