@@ -69,7 +69,7 @@ def mirror(
     found = mirrors.plan(subject, source, patterns, binding, prefix, left_out)
     console = Console(stderr=True) if as_json else answers.console()
     _show(console, found)
-    if found.tables and not dry_run:
+    if (found.tables or found.narrowed) and not dry_run:
         file = mirrors.write(
             subject,
             source,
@@ -129,6 +129,11 @@ def _left_out(columns: list[str]) -> dict[str, list[str]]:
 def _show(console: Console, found: Plan) -> None:
     for table, name in found.tables.items():
         console.print(f"[green]mirror[/]   {table} -> {name}", highlight=False)
+    for table, columns in found.narrowed.items():
+        console.print(
+            f"[yellow]leave out[/] {table}: {', '.join(columns)}; dropped in the target with the table's next change",
+            highlight=False,
+        )
     for each in found.refused:
         console.print(f"[red]refused[/]  {each.table}: {each.why}", highlight=False)
         console.print(f"         {each.remedy}", style="dim", highlight=False)

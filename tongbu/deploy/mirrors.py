@@ -43,11 +43,16 @@ class Refused:
 
 @dataclass(frozen=True)
 class Plan:
-    """Tables to mirror with their names in the target, those that are mirrored already, and those refused."""
+    """
+    Tables to mirror with their names in the target, those that are mirrored already, and those refused.
+
+    `narrowed` are columns to be left out of tables that are mirrored already with them.
+    """
 
     tables: dict[str, str]
     known: dict[str, str]
     refused: list[Refused]
+    narrowed: dict[str, list[str]]
 
 
 def plan(
@@ -67,24 +72,30 @@ def plan(
             f"source {source} has no table like {', '.join(patterns)}",
             f"Patterns are `schema.table` with * and ?, in quotes. It has, e.g.: {', '.join(there[:5])}.",
         )
-    known = {
-        table: name
-        for mirror in subject.mirrors_of(source)
-        if mirror.binding == binding.binding
-        for table, name in mirror.tables.items()
+    without = without or {}
+    mirrored = [each for each in subject.mirrors_of(source) if each.binding == binding.binding]
+    known = {table: name for each in mirrored for table, name in each.tables.items()}
+    left_out = {table: columns for each in mirrored for table, columns in each.without.items()}
+    narrowed = {
+        name: more
+        for name in wanted
+        if name in known
+        and (more := [each for each in without.get(name, ()) if each not in left_out.get(name, ())])
     }
-    new = [name for name in wanted if name not in known]
-    examined = [*captured.examine(source, declared, dsn, new)]
-    _check_left_out(without or {}, wanted, examined)
-    fit = dict(_fit(new, examined, without or {}))
+    asked = [name for name in wanted if name not in known or name in narrowed]
+    examined = [*captured.examine(source, declared, dsn, asked)]
+    _check_left_out(without, wanted, examined)
+    fit = dict(_fit(asked, examined, without))
     fit |= {
         each.table: each
         for each in _unreadable(
-            subject, source, declared, [name for name in new if fit[name] is None]
+            subject, source, declared, [name for name in asked if fit[name] is None]
         )
     }
     names = {
-        name: prefix + name.partition(".")[2] for name, refused in fit.items() if refused is None
+        name: prefix + name.partition(".")[2]
+        for name, refused in fit.items()
+        if refused is None and name not in known
     }
     collisions = dict(_collisions(subject, binding, names, set(known.values())))
     tables = {name: called for name, called in names.items() if name not in collisions}
@@ -93,6 +104,7 @@ def plan(
         tables,
         {name: known[name] for name in wanted if name in known},
         [*refused, *collisions.values()],
+        {name: columns for name, columns in narrowed.items() if fit[name] is None},
     )
 
 
@@ -118,7 +130,7 @@ def check(subject: Deployment) -> None:
 def write(
     subject: Deployment, source: str, binding: str, found: Plan, without: dict[str, list[str]]
 ) -> Path:
-    """Write the declaration, or add to the one that is there; give the file."""
+    """Write the declaration, or add to the one that is there; `without` is of its new tables. Give the file."""
     file = subject.mirrors_folder / f"{source}-to-{binding}.yaml"
     mine = (each.value for each in subject.mirrors if each.file == file)
     before = next(mine, None)
@@ -129,6 +141,8 @@ def write(
         "tables": {**(before.tables if before else {}), **found.tables},
     }
     left_out = {**(before.without if before else {}), **without}
+    for table, columns in found.narrowed.items():
+        left_out[table] = [*left_out.get(table, ()), *columns]
     if left_out:
         content["without"] = left_out
     text = StringIO()

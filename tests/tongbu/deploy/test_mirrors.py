@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from schemas.captured import Column, Table
@@ -79,3 +81,51 @@ def test_a_column_to_leave_out_that_is_not_there_is_refused_for_it_would_be_mirr
 
     with pytest.raises(TongbuError, match=said):
         mirrors.plan(subject, "erp", ["public.*"], warehouse, without=without)
+
+
+GONE = {"public.Person": ["IdCard"]}
+
+
+@pytest.mark.parametrize(
+    ("before", "without", "narrowed", "refused"),
+    [
+        ([], GONE, GONE, []),
+        (["IdCard"], GONE, {}, []),
+        ([], {}, {}, []),
+        ([], {"public.Person": ["Code"]}, {}, ["public.Person"]),
+    ],
+    ids=["asked for later", "left out already", "not asked for", "the key"],
+)
+def test_of_a_mirrored_table_a_column_can_be_left_out_later(
+    tmp_path, monkeypatch, before, without, narrowed, refused
+):
+    columns = tuple(Column(name=each, type="text", nullable=True) for each in ("Code", "IdCard"))
+    person = Table(schema="public", name="Person", columns=columns, key=("Code",))
+    monkeypatch.setattr(mirrors.captured, "listed", lambda *_: ["public.Person"])
+    monkeypatch.setattr(mirrors.captured, "examine", lambda *given: [person] * len(given[3]))
+    monkeypatch.setattr(mirrors, "_unreadable", lambda *_: ())
+    monkeypatch.setattr(mirrors.targets, "existing", lambda _: {"Person"})
+    monkeypatch.setattr(mirrors.targets, "tables", lambda *_: [])
+    (tmp_path / "mirrors").mkdir()
+    declared = {
+        "mirror": "erp-to-warehouse",
+        "source": "erp",
+        "binding": "warehouse",
+        "tables": {"public.Person": "Person"},
+        "without": {"public.Person": before} if before else {},
+    }
+    (tmp_path / "mirrors/erp-to-warehouse.yaml").write_text(json.dumps(declared))
+    subject = Deployment({"ERP_DSN": ""}, declarations=tmp_path)
+    warehouse = next(each.value for each in subject.bindings if each.value.binding == "warehouse")
+
+    found = mirrors.plan(subject, "erp", ["public.*"], warehouse, without=without)
+    assert (found.tables, found.known) == ({}, {"public.Person": "Person"})
+    assert found.narrowed == narrowed
+    assert [each.table for each in found.refused] == refused
+
+    mirrors.write(subject, "erp", "warehouse", found, {})
+    (after,) = load_mirrors(tmp_path / "mirrors")
+    assert after.value.without.get("public.Person", []) == [
+        *before,
+        *narrowed.get("public.Person", []),
+    ]
