@@ -77,28 +77,19 @@ def own(binding: RelationalBinding) -> list[str]:
         return _own(target, connection, target.live(connection))
 
 
-def without_table(binding: RelationalBinding, catalog: Catalog) -> list[str]:
-    """Give the entities whose table the live target does not have."""
-    target = dialect(binding)
-    with closing(target.connect()) as connection:
-        live = target.live(connection)
-    roots = [table for table in target.tables(catalog) if table.parent is None]
-    return [table.entity for table in roots if table.name not in live]
-
-
-def grown(binding: RelationalBinding, catalog: Catalog) -> list[str]:
-    """Give the entities whose table the live target has, but not all of its columns or child tables."""
+def lacking(binding: RelationalBinding, catalog: Catalog) -> tuple[list[str], list[str]]:
+    """Give the entities whose table the live target does not have, and those that have it, but not all columns or child tables."""
     target = dialect(binding)
     with closing(target.connect()) as connection:
         live = target.live(connection)
     found = target.tables(catalog)
-    there = {table.entity for table in found if table.parent is None and table.name in live}
-    lacking = [
+    new = [table.entity for table in found if table.parent is None and table.name not in live]
+    lacks = [
         table.entity
         for table in found
         if {column.name for column in table.columns} - live.get(table.name, {}).keys()
     ]
-    return [entity for entity in dict.fromkeys(lacking) if entity in there]
+    return new, [entity for entity in dict.fromkeys(lacks) if entity not in new]
 
 
 def check(binding: Binding, catalog: Catalog) -> None:

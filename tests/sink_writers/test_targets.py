@@ -41,21 +41,21 @@ def test_a_new_field_is_a_new_column_and_rows_stay(database, world):
         f"insert into {database.own(database.prefix + 'sales_order')} (id, version) values ('o1', 1)"
     )
 
-    assert targets.grown(database.spec, older) == []
-    assert targets.grown(database.spec, world.catalog) == ["sales_order"]
+    assert targets.lacking(database.spec, older) == ([], [])
+    assert targets.lacking(database.spec, world.catalog) == ([], ["sales_order"])
     statements = targets.plan(database.spec, world.catalog)
     assert [one for one in statements if "add column" in one and "seen_at" in one]
     targets.apply(database.spec, statements)
-    assert targets.grown(database.spec, world.catalog) == []
+    assert targets.lacking(database.spec, world.catalog) == ([], [])
     assert targets.plan(database.spec, world.catalog) == []
     assert database.rows("sales_order")[0]["seen_at"] is None
 
 
 def test_an_entity_grows_by_a_child_table_and_not_by_being_new(database, world):
     drop(database, "sales_order_line")
-    assert targets.grown(database.spec, world.catalog) == ["sales_order"]
+    assert targets.lacking(database.spec, world.catalog) == ([], ["sales_order"])
     drop(database, "sales_order")
-    assert targets.grown(database.spec, world.catalog) == []
+    assert targets.lacking(database.spec, world.catalog) == ([], [])
 
 
 def test_a_table_of_somebody_else_is_used_with_its_own_names(database, world):

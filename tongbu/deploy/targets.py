@@ -30,7 +30,7 @@ def _to_be_filled(deployment: Deployment, binding: Binding) -> str:
     """Say what gives present rows the columns and child tables that are new to them: the running sink writer does not know them yet."""
     if not isinstance(binding, RelationalBinding):
         return ""
-    grown = targets.grown(binding, deployment.catalog)
+    _, grown = targets.lacking(binding, deployment.catalog)
     if not grown:
         return ""
     options = " ".join(f"--entity {entity}" for entity in grown)
@@ -41,7 +41,7 @@ def _perform(deployment: Deployment, binding: Binding, statements: list[str]) ->
     if not isinstance(binding, RelationalBinding):
         targets.apply(binding, statements)
         return
-    new = targets.without_table(binding, deployment.catalog)
+    new, _ = targets.lacking(binding, deployment.catalog)
     if fills.needed(deployment, binding, new):
         # Before they are made: where a later statement is refused, they are there at the next apply, and no longer new.
         targets.apply(binding, targets.own(binding))

@@ -35,7 +35,7 @@ def test_they_are_filled_also_where_a_later_statement_was_refused_at_first(
     monkeypatch.setattr(live, "apply", apply)
     monkeypatch.setattr(live, "own", lambda _: ["tongbu_fill"])
     monkeypatch.setattr(live, "plan", lambda *_: ["orders", "refer"])
-    monkeypatch.setattr(live, "without_table", lambda *_: [] if "orders" in there else ["order"])
+    monkeypatch.setattr(live, "lacking", lambda *_: ([] if "orders" in there else ["order"], []))
     monkeypatch.setattr(fills, "needed", lambda _, __, new: bool(new))
     monkeypatch.setattr(fills, "announce", lambda _, __, new: announced.extend(new))
 
