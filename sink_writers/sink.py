@@ -74,10 +74,13 @@ class Sink(Protocol):
         """Let go of connections."""
 
 
+_AGAIN = "It is tried again until it goes. If it stays so, look at the target: is it up, full, or locked?"
+
+
 class TryLater(ServiceUnavailable):
     """The target can't take it now; the same call may work later, after `seconds` if it said so."""
 
-    def __init__(self, message: str, remedy: str = "", seconds: float | None = None) -> None:
+    def __init__(self, message: str, remedy: str = _AGAIN, seconds: float | None = None) -> None:
         super().__init__(message, remedy)
         self.seconds = seconds
 

@@ -184,7 +184,12 @@ def republish(
         lanes.require(subject, source)
         fill = f"republish-{uuid.uuid4().hex[:12]}"
         lanes.append(subject, Republish(source=source, entity=entity, fill=fill, ids=ids))
-        typer.echo(f"{source}: {entity} is being published again ({fill})")
+        what = f"what there is of {', '.join(ids)}" if ids else entity
+        typer.echo(f"{source}: {what} is being published again ({fill})")
+        if ids:
+            typer.echo(
+                "  Ids that the source does not have are passed over; `tongbu reconcile` names rows left in targets."
+            )
 
 
 def incarnation(
