@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -14,12 +17,40 @@ from schemas.errors import TongbuError
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 
+@app.callback(help=__doc__)
+def _alone(context: typer.Context) -> None:
+    if context.invoked_subcommand != "publish" and "--help" not in sys.argv:
+        context.with_resource(_only_one())
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Raise TongbuError while another command of the harness runs: two would spoil each other's figures and services."""
+    from tongbu.instance import run_folder
+
+    file = run_folder() / "bench.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TongbuError(
+                "another `python -m bench` (or make bench, faults, soak) runs here",
+                "Two would spoil each other's figures and services: wait for its end, or end it.",
+            ) from None
+        yield
+
+
 @app.command()
 def run(
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds, after one to warm up.")] = 3,
     seconds: Annotated[float, typer.Option(min=1, help="Length of each load.")] = 5.0,
     backlog: Annotated[
-        int, typer.Option(min=0, help="Rows of a backlog; 0: 50,000, or 100,000 with --full.")
+        int,
+        typer.Option(
+            min=0,
+            help="Rows of a backlog; 0: 50,000, or 100,000 with --full, and 20,000 from and to MariaDB.",
+        ),
     ] = 0,
     only: Annotated[str, typer.Option(help="Only this system, e.g. tongbu; for work on it.")] = "",
     path: Annotated[str, typer.Option(help="Only this path, e.g. mariadb-postgresql.")] = "",
@@ -40,8 +71,7 @@ def run(
     from bench.run import perform
 
     plan = replace(FULL if full else Plan(), rounds=rounds, seconds=seconds)
-    plan = replace(plan, backlog_rows=backlog or plan.backlog_rows)
-    perform(instance, plan, only=only, full=full, path=path, keep=keep)
+    perform(instance, plan, backlog=backlog, only=only, full=full, path=path, keep=keep)
 
 
 @app.command()

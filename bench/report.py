@@ -41,6 +41,7 @@ _DEFINITIONS = {
 
 def content(
     plan: Plan,
+    command: str,
     measured: Measured,
     systems: Sequence[System],
     differences: dict[str, str],
@@ -51,7 +52,7 @@ def content(
     runs = figures.report_loads(measured.loads, measured.saturated)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command(plan),
+        "command": command,
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
         "versions": versions(POM.read_text(encoding="utf-8")),
         "plan": asdict(plan),
@@ -80,13 +81,16 @@ def versions(pom: str) -> dict[str, str]:
     }
 
 
-def command(plan: Plan) -> str:
-    """Give the command that makes a run with this plan."""
+def command(plan: Plan, only: str = "", path: str = "") -> str:
+    """Give the command that makes a run with this plan, of one system or on one path where these are named."""
     full = plan.loads == FULL.loads
-    if plan == (FULL if full else Plan()):
+    if plan == (FULL if full else Plan()) and not (only or path):
         return "make bench FULL=1" if full else "make bench"
     options = f"--rounds {plan.rounds} --seconds {plan.seconds:g} --backlog {plan.backlog_rows}"
-    return f"python -m bench run {'--full ' if full else ''}{options}"
+    named = "".join(
+        f" --{name} {value}" for name, value in (("only", only), ("path", path)) if value
+    )
+    return f"python -m bench run {'--full ' if full else ''}{options}{named}"
 
 
 def _round(load: figures.Load) -> dict[str, Any]:

@@ -32,12 +32,17 @@ def perform(
     instance_name: str,
     plan: Plan,
     *,
+    backlog: int = 0,
     only: str = "",
     full: bool = False,
     path: str = "",
     keep: bool = False,
 ) -> None:
-    """Measure, compare, write the report; raise TongbuError where something does not work or rows differ."""
+    """
+    Measure, compare, write the report; raise TongbuError where something does not work or rows differ.
+
+    `backlog`, where given, is the size of it on every path.
+    """
     if path and path not in (figures.PATH, *PATHS):
         raise TongbuError(f"unknown path: {path}", f"Known: {', '.join((figures.PATH, *PATHS))}.")
     if only and only not in (OURS, PEER):
@@ -46,15 +51,19 @@ def perform(
     measured = Measured()
     systems: list[System] = []
     differences: dict[str, str] = {}
+    others = replace(OTHER_PATHS, rounds=plan.rounds, seconds=plan.seconds)
+    if backlog:
+        plan, others = (replace(each, backlog_rows=backlog) for each in (plan, others))
     paths = [path] if path else [figures.PATH, *(PATHS if full else ())]
     for name in paths:
         console.print(f"from {name.replace('-', ' to ')}")
-        own = plan if name == figures.PATH else replace(OTHER_PATHS, rounds=plan.rounds, seconds=plan.seconds)  # fmt: skip
+        own = plan if name == figures.PATH else others
         ran, found, differing = _measure(instance_name, name, own, only, full, console, keep=keep)
         measured.add(ran)
         systems += [each for each in found if each.name not in {s.name for s in systems}]
         differences |= {f"{key}, {name}": text for key, text in differing.items()}
-    content = report.content(plan, measured, systems, differences, PEER)
+    command = report.command(others if path in PATHS else plan, only, path)
+    content = report.content(plan, command, measured, systems, differences, PEER)
     if full:
         console.print("the processor alone, as things grow")
         content["scaling"] = scaling.run(scaling.CASES, console.print)

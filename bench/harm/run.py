@@ -67,6 +67,10 @@ def do_harm(name: str, plan: Sequence[Harm], seed: int, console: Console, *, kee
             rounds, skipped = suffer(stack, plan, seed, console.print)
             with Steps(console) as steps:
                 verdict = judge(stack.environment, steps)
+    if keep:
+        console.print(
+            f"{name} is left up, but its connections led through this run: `tongbu up --instance {name}` makes them direct"
+        )
     return report(rounds, skipped, verdict) | {"seconds": round(time.monotonic() - began)}
 
 

@@ -47,7 +47,8 @@ def perform(name: str, plan: Plan, console: Console, *, keep: bool = False) -> d
     environment = instance.environment()
     os.environ.update(environment)
     pauses = Pauses(instance.folder / "pauses")
-    if not cores.allowed():
+    watches_cores = cores.allowed()
+    if not watches_cores:
         console.print(
             "Real-time threads are not allowed, so nothing tells when a core serves nobody."
         )
@@ -61,7 +62,7 @@ def perform(name: str, plan: Plan, console: Console, *, keep: bool = False) -> d
         source.load(400, 2, 10, seed=1)
         rounds = []
         for number in range(1, plan.rounds + 1):
-            rounds.append(_round(instance, plan, source, ours, pauses, number))
+            rounds.append(_round(instance, plan, source, ours, pauses, number, watches_cores))
             console.print(_line(rounds[-1]), highlight=False)
         source.close()
     finally:
@@ -71,7 +72,13 @@ def perform(name: str, plan: Plan, console: Console, *, keep: bool = False) -> d
 
 
 def _round(
-    instance: Instance, plan: Plan, source: Erp, ours: Tongbu, pauses: Pauses, number: int
+    instance: Instance,
+    plan: Plan,
+    source: Erp,
+    ours: Tongbu,
+    pauses: Pauses,
+    number: int,
+    watches_cores: bool,
 ) -> dict[str, Any]:
     if plan.backlog:
         backlog = source.backlog(plan.backlog, 2)
@@ -85,7 +92,7 @@ def _round(
             probes.Looks(probes.pressure(), _SLOW),
             probes.Looks(probes.cores(threads), _SLOW),
             probes.Looks(probes.postgresql(instance.postgres_admin_dsn()), _QUICK),
-            *([cores.Cores()] if cores.allowed() else []),
+            *([cores.Cores()] if watches_cores else []),
         ]
         for each in looks:
             watching.enter_context(each)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
+from bench import scaling
 from bench.__main__ import app
 from schemas.errors import TongbuError
 from tongbu.instance import Instance
@@ -30,3 +33,24 @@ def test_a_name_that_there_is_not_is_refused_with_those_that_are_known(
     with pytest.raises(TongbuError, match="nonsense") as refused:
         CliRunner().invoke(app, command.split(), catch_exceptions=False)
     assert known in refused.value.remedy
+
+
+def test_a_second_command_of_the_harness_is_refused_while_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TONGBU_RUN", str(tmp_path))
+    refused: list[TongbuError] = []
+
+    def meanwhile(*_: object) -> list[dict[str, object]]:
+        try:
+            CliRunner().invoke(app, ["soak"], catch_exceptions=False)
+        except TongbuError as error:
+            refused.append(error)
+        return []
+
+    monkeypatch.setattr(scaling, "run", meanwhile)
+    for _ in range(2):  # the end of the first lets the next one run
+        assert CliRunner().invoke(app, ["scaling"]).exit_code == 0
+    assert [each.message for each in refused] == [
+        "another `python -m bench` (or make bench, faults, soak) runs here"
+    ] * 2

@@ -42,6 +42,9 @@ def test_a_report_names_the_command_that_made_it() -> None:
     assert command(replace(Plan(), seconds=8.0)) == (
         "python -m bench run --rounds 3 --seconds 8 --backlog 50000"
     )
+    assert command(Plan(), "tongbu", "mariadb-postgresql") == (
+        "python -m bench run --rounds 3 --seconds 5 --backlog 50000 --only tongbu --path mariadb-postgresql"
+    )
 
 
 def test_figures_of_other_paths_are_not_in_the_table() -> None:
