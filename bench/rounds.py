@@ -31,7 +31,7 @@ class Plan:
     warm_up_rows: int = 20_000
     #: Until then the JVMs' compilers take a tenth to a third of a core, and decide who is slow. With 16 s the first round's p50 at 400/s was
     #: 6.4 to 8.8 ms in four runs, those of the rounds after it 4.5 to 8.5.
-    warm_up_seconds: float = 30.0
+    warm_up_seconds: float = 22.0
     idle_seconds: float = 0.0
 
 
