@@ -15,11 +15,11 @@ from schemas.captured import Table
 from schemas.catalog import Catalog, RecordSchema
 from schemas.declarations import Binding, DecimalInput, Declared, LookupInput, Mapping, Rule
 from schemas.errors import DeclarationError, TongbuError
-from schemas.expressions import Expression
 from streams.in_force import expand
 from streams.stages.convert import avro_kind, convertible, optional
 from streams.stages.rules import compile_rule
 from streams.stages.source_types import family, refusal
+from tongbu.deploy.fit import Fit, fields_of, plain, references, symbols_of
 
 Path = tuple[str | int, ...]
 
@@ -37,13 +37,23 @@ def check_sources(
     bindings: Iterable[Declared[Binding]],
 ) -> None:
     """Raise the first declaration of a source that there is not: nothing would ever come of it."""
-    named = [(each, ("source",), each.value.source) for each in declared]
+    declared = list(declared)
+    named: list[tuple[Declared[Any], Path, str]] = [
+        (each, ("source",), each.value.source) for each in declared
+    ]
     listed = [
         (each, ("sources", place), source)
         for each in bindings
         for place, source in enumerate(each.value.sources)
     ]
-    for each, path, source in [*named, *listed]:
+    referred = [
+        (each, (*path, "source"), reference.source)
+        for each in declared
+        if isinstance(each.value, Mapping)
+        for path, reference in references(each.value.fields)
+        if reference.source is not None
+    ]
+    for each, path, source in [*named, *listed, *referred]:
         if source not in known:
             raise each.error(path, f"there is no source `{source}`", f"Known: {', '.join(known)}.")
 
@@ -56,7 +66,10 @@ def check_shapes(
     for rule in rules:
         _rule(catalog, rule, [mapping.value for mapping in mappings])
     for mapping, entity in zip(mappings, entities, strict=True):
-        for finding in _shape(mapping, entity, [rule.value for rule in rules]):
+        fields = fields_of(expand(entity.schema))
+        for finding in _shape(mapping, entity.name, fields, [rule.value for rule in rules]):
+            raise finding
+        for finding in Fit(catalog, mapping, fields, [each.value for each in mappings]).findings():
             raise finding
 
 
@@ -90,13 +103,12 @@ def _entity(catalog: Catalog, mapping: Declared[Mapping]) -> RecordSchema:
 
 
 def _shape(
-    mapping: Declared[Mapping], entity: RecordSchema, rules: list[Rule]
+    mapping: Declared[Mapping], entity: str, fields: dict[str, Any], rules: list[Rule]
 ) -> Iterator[DeclarationError]:
     value = mapping.value
-    fields = _fields(expand(entity.schema))
     for name in value.fields:
         if name not in fields or name in _OWN_FIELDS:
-            remedy = f"Fields of {entity.name}: {', '.join(sorted(set(fields) - _OWN_FIELDS))}."
+            remedy = f"Fields of {entity}: {', '.join(sorted(set(fields) - _OWN_FIELDS))}."
             yield mapping.error(
                 ("fields", name), f"`{name}` is no field that a mapping sets", remedy
             )
@@ -115,83 +127,6 @@ def _shape(
                 f"the required field `{name}` is not mapped",
                 "Map it, or set it by a rule.",
             )
-    for name, expression in value.fields.items():
-        yield from _names(mapping, ("fields", name), expression, fields[name])
-        yield from _symbols(mapping, ("fields", name), expression, fields[name])
-
-
-def _names(
-    mapping: Declared[Mapping], path: Path, expression: Expression, type_: Any
-) -> Iterator[DeclarationError]:
-    """Find parts and arrays that there are none of, and constants of another type than the field's."""
-    parts, arrays = mapping.value.parts, mapping.value.arrays
-    if isinstance(expression, form.Each | form.Count):
-        key, part = ("each", expression.each) if isinstance(expression, form.Each) else ("count", expression.count)  # fmt: skip
-        if part not in parts:
-            yield mapping.error(
-                (*path, key), f"there is no part `{part}`", f"Parts: {', '.join(parts)}."
-            )
-    elif isinstance(expression, form.Sum):
-        array, _, name = expression.sum.partition(".")
-        if array not in arrays or name not in arrays[array].fields:
-            known = [f"{each}.{field}" for each in arrays for field in arrays[each].fields]
-            remedy = f"Fields of arrays: {', '.join(known)}."
-            yield mapping.error(
-                (*path, "sum"), f"`{expression.sum}` is no field of a mapped array", remedy
-            )
-    elif isinstance(expression, form.Const) and isinstance(plain := _plain(type_), str):
-        kind = _CONSTANTS.get(plain)
-        if kind is not None and type(expression.const) is not kind:
-            yield mapping.error(
-                (*path, "const"), f"`{expression.const}` is no {plain}", "Quote it, or unquote it."
-            )
-
-
-def _fields(schema: dict[str, Any]) -> dict[str, Any]:
-    return {field["name"]: field["type"] for field in schema["fields"]}
-
-
-def _symbols(
-    mapping: Declared[Mapping], path: Path, expression: Expression, type_: Any
-) -> Iterator[DeclarationError]:
-    """Find values of codes and cases that the field's enum does not have."""
-    if isinstance(expression, form.Each):
-        items = _fields(_plain(_plain(type_)["items"]))
-        for name, inner in expression.fields.items():
-            here = (*path, "fields", name)
-            if name not in items:
-                yield mapping.error(
-                    here, f"`{name}` is no field of the array", f"Fields: {', '.join(items)}."
-                )
-            else:
-                yield from _symbols(mapping, here, inner, items[name])
-        return
-    symbols = _plain(type_).get("symbols") if isinstance(_plain(type_), dict) else None
-    if symbols is None:
-        return
-    for place, value in _values(expression):
-        if value not in symbols:
-            remedy = f"Use one of {', '.join(symbols)}."
-            yield mapping.error((*path, *place), f"`{value}` is no value of `{path[-1]}`", remedy)
-
-
-def _values(expression: Expression) -> Iterator[tuple[Path, Any]]:
-    if isinstance(expression, form.Const):
-        yield ("const",), expression.const
-    elif isinstance(expression, form.Codes):
-        yield from ((("codes", code), value) for code, value in expression.codes.items())
-        if expression.default is not None:
-            yield ("default",), expression.default
-    elif isinstance(expression, form.Cases):
-        yield from (
-            (("cases", index, "then"), case.then) for index, case in enumerate(expression.cases)
-        )
-        yield ("default",), expression.default
-
-
-def _plain(type_: Any) -> Any:
-    """Give the type without null."""
-    return next(each for each in type_ if each != "null") if isinstance(type_, list) else type_
 
 
 def _rule(catalog: Catalog, rule: Declared[Rule], mappings: list[Mapping]) -> None:
@@ -199,17 +134,13 @@ def _rule(catalog: Catalog, rule: Declared[Rule], mappings: list[Mapping]) -> No
     entity = catalog.entities.get(value.entity)
     if entity is None:
         raise rule.error(("entity",), f"there is no entity `{value.entity}`", "Correct the name.")
-    fields = _fields(expand(entity.schema))
+    fields = fields_of(expand(entity.schema))
     for index, name in enumerate(value.sets):
         if name not in fields:
             raise rule.error(
                 ("sets", index), f"`{name}` is no field of {value.entity}", "Correct the name."
             )
-        symbols = (
-            _plain(fields[name]).get("symbols", [])
-            if isinstance(_plain(fields[name]), dict)
-            else []
-        )
+        symbols = symbols_of(fields[name])
         if value.otherwise.get(name) not in symbols:
             remedy = f"Say one of {', '.join(symbols)}: it is used when an input is missing."
             raise rule.error(
@@ -232,7 +163,7 @@ def _decidable(rule: Declared[Rule], schema: Any) -> None:
             continue  # `check_columns` knows the tables
         key, path = ("decimal", wanted.decimal) if isinstance(wanted, DecimalInput) else ("text", wanted.text)  # fmt: skip
         if not _leads(schema, path.split(".")):
-            remedy = f"Fields: {', '.join(sorted(_fields(schema)))}; of a record among them, `field.name`."
+            remedy = f"Fields: {', '.join(sorted(fields_of(schema)))}; of a record among them, `field.name`."
             raise rule.error(
                 ("inputs", name, key), f"`{path}` is no field of {value.entity}", remedy
             )
@@ -248,10 +179,10 @@ def _decidable(rule: Declared[Rule], schema: Any) -> None:
 def _leads(type_: Any, path: list[str]) -> bool:
     """Tell whether names lead from a record type through its fields to one that there is."""
     for name in path:
-        fields = _fields(type_) if isinstance(type_, dict) and "fields" in type_ else {}
+        fields = fields_of(type_) if isinstance(type_, dict) and "fields" in type_ else {}
         if name not in fields:
             return False
-        type_ = _plain(fields[name])
+        type_ = plain(fields[name])
     return True
 
 
@@ -263,7 +194,7 @@ class _Columns:
     ) -> None:
         value = mapping.value
         self.mapping = mapping
-        self.fields = _fields(expand(entity.schema))
+        self.fields = fields_of(expand(entity.schema))
         self.root = tables[value.from_]
         self.parts = {name: tables[part.from_] for name, part in value.parts.items()}
         self.aliases = {"root": self.root}
@@ -280,9 +211,12 @@ class _Columns:
             elif name in value.where:
                 yield from self._comparable(name, value.where[name])
         for alias, part in value.parts.items():
-            yield from self._join(
-                ("parts", alias, "join"), self.parts[alias], part.join, self.root.key
-            )
+            table = self.parts[alias]
+            yield from self._join(("parts", alias, "join"), table, part.join, self.root.key)
+            if part.order_by is not None and table.column(part.order_by) is None:
+                yield self._unknown(("parts", alias, "order_by"), part.order_by, table)
+        for alias in value.lookups:
+            yield from self._lookup(alias)
         for name, expression in value.fields.items():
             yield from self._walk(("fields", name), expression, self.fields[name], self.root)
 
@@ -295,6 +229,51 @@ class _Columns:
         if set(join.values()) != set(key):
             remedy = f"Join it to {', '.join(key)}."
             yield self.mapping.error(path, "a part joins the primary key of the root table", remedy)
+            return
+        for name, of_root in join.items():
+            yield from self._comparable_keys((*path, name), table, name, self.root, of_root)
+
+    def _lookup(self, alias: str) -> Iterator[DeclarationError]:
+        """Find what would leave a lookup without a row for ever: it is found by its whole key, from what is known before it."""
+        value, table = self.mapping.value, self.aliases[alias]
+        path, key = ("lookups", alias, "key"), value.lookups[alias].key
+        if set(key) != set(table.key):
+            remedy = f"Name {', '.join(table.key)}."
+            yield self.mapping.error(
+                path, f"a lookup needs the primary key of {table.qualified}", remedy
+            )
+            return
+        before = [*(name for name, part in value.parts.items() if part.one), *value.lookups]
+        before = before[: before.index(alias)]
+        for name, source in key.items():
+            other, dot, column = source.rpartition(".")
+            if dot and other not in before:
+                remedy = (
+                    f"Columns of the root stand without it. Known before it: {', '.join(before)}."
+                )
+                yield self.mapping.error(
+                    (*path, name), f"`{source}`: there is no `{other}`", remedy
+                )
+                continue
+            found = self.aliases[other] if dot else self.root
+            if found.column(column) is None:
+                yield self._unknown((*path, name), column, found)
+            else:
+                yield from self._comparable_keys((*path, name), table, name, found, column)
+
+    def _comparable_keys(
+        self, path: Path, one: Table, name: str, other: Table, other_name: str
+    ) -> Iterator[DeclarationError]:
+        """Find keys of different types: a number in a text is never equal to a number."""
+        columns = one.column(name), other.column(other_name)
+        families = [each and family(each.type) for each in columns]
+        if None not in families and families[0] is not families[1]:
+            types = " and ".join(each.type for each in columns if each)
+            yield self.mapping.error(
+                path,
+                f"`{name}` and `{other_name}` are {types}, and never equal",
+                "Name columns of one type.",
+            )
 
     def looked_up(self, rule: Declared[Rule]) -> Iterator[DeclarationError]:
         """Find inputs of a rule that name no lookup of the mapping, or no column of its table."""
@@ -340,7 +319,7 @@ class _Columns:
         if isinstance(expression, str):
             yield from self._column(path, expression, type_, row)
         elif isinstance(expression, form.Each):
-            items = _fields(_plain(_plain(type_)["items"]))
+            items = fields_of(plain(plain(type_)["items"]))
             for name, inner in expression.fields.items():
                 yield from self._walk(
                     (*path, "fields", name), inner, items[name], self.parts[expression.each]

@@ -69,6 +69,20 @@ def test_a_source_that_there_is_not_is_refused_not_passed_over(
         )
 
 
+def test_a_reference_to_a_source_that_there_is_not_is_refused(folder: Path) -> None:
+    line = edit(folder, APPROVAL, "source: erp}", "source: erpp}")
+
+    with pytest.raises(DeclarationError, match=f"{APPROVAL}:{line}: there is no source `erpp`"):
+        check.check_sources(["erp", "oa"], load_mappings(folder / "mappings"), [])
+
+
+def test_one_row_of_a_part_is_no_array(folder: Path) -> None:
+    edit(folder, ORDER, "order_by: iRowNo}", "order_by: iRowNo, one: true}")
+
+    with pytest.raises(DeclarationError, match="the part `lines` is one row"):
+        verify(folder)
+
+
 ORDER, APPROVAL, RULE = (
     "mappings/u8/sales_order.yaml",
     "mappings/ecology/order_approval.yaml",
@@ -118,6 +132,38 @@ ORDER, APPROVAL, RULE = (
         (ORDER, "    each: lines", "    each: line", "there is no part `line`"),
         (ORDER, "  note: cMemo", "  note: {const: true}", "`True` is no string"),
         (ORDER, "bReturnFlag: false}", "bReturnFlag: no}", "is boolean, and never `no`"),
+        (ORDER, "order_by: iRowNo", "order_by: iRow", "has no column `iRow`"),
+        (ORDER, "key: {cCusCode: cCusCode}", "key: {cCusCode: cCus}", "has no column `cCus`"),
+        (ORDER, "key: {cCusCode: cCusCode}", "key: {cCusName: cCusCode}", "needs the primary key"),
+        (
+            ORDER,
+            "key: {cCusCode: cCusCode}",
+            "key: {cCusCode: root.cCusCode}",
+            "there is no `root`",
+        ),
+        (
+            ORDER,
+            "key: {cCusCode: cCusCode}",
+            "key: {cCusCode: customer.cCusCode}",
+            "is no `customer`",
+        ),
+        (ORDER, "key: {cCusCode: cCusCode}", "key: {cCusCode: ID}", "and never equal"),
+        (ORDER, "join: {ID: ID}", "join: {cInvCode: ID}", "and never equal"),
+        (
+            ORDER,
+            "    fields:\n      line_no: iRowNo\n",
+            "    fields:\n",
+            "field `line_no` of `lines`",
+        ),
+        (ORDER, "currency: {const: CNY}}", "currency: {const: 5}}", "`5` is no string"),
+        (ORDER, "then: true}]", "then: 1}]", "`1` is no boolean"),
+        (ORDER, "{count: lines}", "{codes: {a: b}, of: cMaker}", "`b` is no int"),
+        (ORDER, "  note: cMemo", "  note: {count: lines}", "`count` can't become string"),
+        (ORDER, "{sum: lines.net}", "{sum: lines.line_no}", "is int, and its sum is to be Money"),
+        (ORDER, "{reference: customer,", "{reference: custmer,", "there is no entity `custmer`"),
+        (ORDER, "customer, to: cCusCode}", "customer, to: [ID, cCusCode]}", "is made of 1"),
+        (ORDER, "{local_time: dDate}", "{local_time: []}", "names no column"),
+        ("mappings/u8/receivable.yaml", "id: ", "id: [] #", "`id` names no column"),
         (ORDER, "where: {bReturnFlag: false}", "where: {iMoney: 0}", "and never `0`"),
     ],
 )
