@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ RECORD_TOPICS = {
     "mirror_table": MIRROR_TABLE,
     "mirror_row": MIRROR_ROW,
 }
+_VERSION = re.compile(r"\d+\.\d+")
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,9 @@ def _read_versions(
 ) -> dict[str, tuple[RecordSchema, ...]]:
     found: dict[str, list[RecordSchema]] = {}
     for file in sorted(folder.glob("*/*.avsc")):
+        if not _VERSION.fullmatch(file.stem):
+            remedy = "Name it <major>.<minor>.avsc, e.g. 1.0.avsc."
+            raise DeclarationError(file, 1, "has no version for its name", remedy)
         major, minor = (int(number) for number in file.stem.split("."))
         name = file.parent.name
         schema = _inline(_read(file), common, set())

@@ -14,11 +14,14 @@ from pathlib import Path
 import orjson
 
 from schemas import compatibility
-from schemas.catalog import Catalog
+from schemas.catalog import Catalog, RecordSchema
+from schemas.encoder import compile_encoder
 from schemas.errors import DeclarationError
 
 _SHIPPED = Path(str(files("schemas")))
 _FILE = "released.json"
+#: Fields of every entity, from which sink writers and subscribers know what a record is.
+_OWN = ("meta", "id")
 
 
 def check(folder: Path = _SHIPPED) -> list[DeclarationError]:
@@ -49,7 +52,11 @@ def _changed(folder: Path) -> Iterator[DeclarationError]:
 
 
 def _unfit(catalog: Catalog) -> Iterator[DeclarationError]:
-    for versions in catalog.versions.values():
+    for name, versions in catalog.versions.items():
+        unusable = [_unusable(each, is_entity=name in catalog.entities) for each in versions]
+        if found := [each for each in unusable if each is not None]:
+            yield from found
+            continue
         for newer, finding in compatibility.check_versions(versions):
             remedy = "Make it compatible (new fields optional, nothing renamed or retyped), or a new major."
             yield DeclarationError(newer.file, 1, finding, remedy)
@@ -57,6 +64,23 @@ def _unfit(catalog: Catalog) -> Iterator[DeclarationError]:
             for field in compatibility.undocumented(version.schema):
                 message = f"the field `{field}` has no doc"
                 yield DeclarationError(version.file, 1, message, "Say what it means, in one line.")
+
+
+def _unusable(version: RecordSchema, *, is_entity: bool) -> DeclarationError | None:
+    """Give why no record can be written with a schema: lanes would stop at it."""
+    try:
+        compile_encoder(0, version.schema)
+    except NotImplementedError as error:
+        remedy = "Use string, int, long, boolean, bytes, decimal, date, timestamp-micros, enum, record, array, map, or null with one of them."
+        return DeclarationError(version.file, 1, f"can't be written: {error}", remedy)
+    except Exception as error:  # fastavro has many
+        what = f"is no Avro record: {type(error).__name__}: {error}"
+        return DeclarationError(version.file, 1, what, "Mend the schema.")
+    missing = [name for name in _OWN if is_entity and name not in version.fields]
+    if not missing:
+        return None
+    remedy = "Begin it as the other entities do: every record has them."
+    return DeclarationError(version.file, 1, f"has no field `{missing[0]}`", remedy)
 
 
 def _released(folder: Path) -> dict[str, str]:

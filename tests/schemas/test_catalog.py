@@ -126,6 +126,12 @@ def test_a_schema_that_is_not_json_is_refused_with_its_line(tmp_path: Path) -> N
         Catalog.load(tmp_path)
 
 
+def test_a_file_that_is_not_named_after_its_version_is_refused(tmp_path: Path) -> None:
+    write_entity(tmp_path, "1.0-draft")
+    with pytest.raises(DeclarationError, match=r"1\.0-draft\.avsc:1.*no version"):
+        Catalog.load(tmp_path)
+
+
 def write_entity(folder: Path, version: str) -> Path:
     file = folder / "entities" / "thing" / f"{version}.avsc"
     file.parent.mkdir(parents=True, exist_ok=True)

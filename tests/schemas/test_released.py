@@ -16,7 +16,10 @@ ORDER = {
     "type": "record",
     "name": "Order",
     "doc": "An order.",
-    "fields": [{"name": "id", "type": "string", "doc": "The id."}],
+    "fields": [
+        {"name": "meta", "type": "string", "doc": "Stands for the shared type."},
+        {"name": "id", "type": "string", "doc": "The id."},
+    ],
 }
 
 
@@ -116,3 +119,31 @@ def test_what_is_in_the_repository_may_be_published() -> None:
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"type": "double"}, "can't be written: no compiled encoder for double"),
+        ({"type": ["null", "string", "int"]}, "can't be written: a union"),
+        ({"type": "strin"}, "is no Avro record: UnknownType: strin"),
+        ({}, "is no Avro record: SchemaParseException"),
+    ],
+)
+def test_a_schema_that_no_record_can_be_written_with_is_refused(
+    folder: Path, field: dict[str, object], said: str
+) -> None:
+    file = write(folder, "1.0", with_field(name="weight", doc="In kg.", **field))
+
+    (error,) = released.check(folder)
+
+    assert str(error).startswith(f"{file}:1: {said}")
+    assert error.remedy
+
+
+def test_an_entity_without_what_every_record_has_is_refused(folder: Path) -> None:
+    file = write(folder, "1.0", {**ORDER, "fields": ORDER["fields"][:1]})  # type: ignore[index]
+
+    (error,) = released.check(folder)
+
+    assert str(error).startswith(f"{file}:1: has no field `id`")
