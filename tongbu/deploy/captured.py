@@ -233,7 +233,9 @@ def _mysql(source: str, dsn: str, tables: list[str]) -> _Asked:
 
 
 def _fetch(cursor: Any, sql: str, tables: Iterable[str]) -> list[Any]:
-    cursor.execute(sql, [tuple(tables)])
+    if not (listed := tuple(tables)):
+        return []  # an empty list is no SQL
+    cursor.execute(sql, [listed])
     return list(cursor.fetchall())
 
 

@@ -22,6 +22,8 @@ _NOT_FOUND = 404
 _MODE = "snapshot.mode"
 #: Fills a new schema history from the live catalog, at each start: a connector is not left in it (`capture_more`).
 _RECOVERY = "recovery"
+#: The pattern of no table: an empty list means all to Debezium.
+_NO_TABLE = "(?!)"
 STOPPED = "STOPPED"
 #: States that pass.
 STARTING = ("starting", "UNASSIGNED", "RESTARTING", STOPPED)
@@ -77,7 +79,7 @@ def settings(deployment: Deployment, source: str) -> dict[str, str]:
     own: dict[str, str] = orjson.loads(
         (CONNECTORS / deployment.sources[source].connector).read_bytes()
     )
-    tables = ",".join(re.escape(table) for table in deployment.tables_of(source))
+    tables = ",".join(re.escape(table) for table in deployment.tables_of(source)) or _NO_TABLE
     return {
         **common_settings(),
         **own,
