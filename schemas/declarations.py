@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
+from zoneinfo import ZoneInfo
 
 import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import RoundTripConstructor
@@ -93,13 +95,21 @@ class Rule(Strict):
     decision: dict[str, Any] = {}
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:  # a folder of zones is none
+        raise PydanticCustomError("zone", "there is no such time zone") from error
+    return name
+
+
 class Source(Strict):
     """A captured database: its system, its kind of database, its partition of the transactions topic."""
 
     system: str
     database: Literal["postgresql", "mariadb", "mysql"]
     partition: int = Field(ge=0)
-    zone: str
+    zone: Annotated[str, AfterValidator(_known_zone)]
     connector: str
 
 

@@ -113,6 +113,8 @@ def test_what_is_right_is_loaded(tmp_path: Path, text: str) -> None:
         (BINDING, "sources: [erp]", "sources: []", "4: `sources`"),
         (SOURCES, "partition: 0", "partition: -1", "2: `partition`"),
         (SOURCES, "database: postgresql", "database: sqlite", "2: `database`"),
+        (SOURCES, "Asia/Shanghai", "Asia/Shangai", "2: `zone`: there is no such time zone"),
+        (SOURCES, "Asia/Shanghai", "+08:00", "2: `zone`: there is no such time zone"),
     ],
 )
 def test_what_is_wrong_is_refused_with_file_line_and_remedy(
