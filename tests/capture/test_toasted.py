@@ -18,7 +18,7 @@ from schemas.errors import TongbuError
 from streams.stages.image import Placeholders
 from streams.stages.mirror import text_of
 from streams.stages.source_types import reader
-from tongbu.deploy import captured as catalog
+from tongbu.deploy import deployment
 
 _TEXT = "repeat('长 x', 3000)"
 _DIGITS = "repeat('7', 9000)::numeric"
@@ -180,7 +180,7 @@ def test_a_column_that_the_connector_leaves_out_stops_nothing(
     file = tmp_path / "sources" / SHIPPED["postgresql"]
     file.parent.mkdir()
     file.write_bytes(orjson.dumps({"column.exclude.list": f"other.t.c, {listed}"}))
-    monkeypatch.setattr(catalog, "CONNECTORS", tmp_path)
+    monkeypatch.setattr(deployment, "CONNECTORS", tmp_path)
     name = f"{SCHEMA}.partly"
     postgresql.run(
         f"CREATE TABLE {name} (id int PRIMARY KEY, a int, left_out numeric[])",

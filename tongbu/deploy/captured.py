@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import orjson
 import psycopg
 import pymysql
 
@@ -16,7 +15,7 @@ from schemas.control import CapturedSchema
 from schemas.declarations import Source
 from schemas.errors import ServiceUnavailable, TongbuError
 from streams.stages.source_types import UNPARSEABLE, stopping
-from tongbu.deploy.deployment import CONNECTORS
+from tongbu.deploy.deployment import connector_settings
 
 # Generated columns are not in the log, so they are none here. A type of one's own is spelt as what its values are: an enum as `enum`, a domain as its base type.
 _PG_COLUMNS = """
@@ -201,7 +200,7 @@ def _without_stopping(
 
 def _left_out(source: Source) -> list[re.Pattern[str]]:
     """Give the patterns of columns that a source's connector is told to leave out."""
-    own: dict[str, str] = orjson.loads((CONNECTORS / source.connector).read_bytes())
+    own = connector_settings(source.connector)
     listed = own.get("column.exclude.list", "").split(",")
     return [re.compile(each.strip(), re.IGNORECASE) for each in listed if each.strip()]
 

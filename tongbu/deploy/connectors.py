@@ -10,11 +10,10 @@ from functools import lru_cache, partial
 from typing import Any
 
 import httpx
-import orjson
 
 from schemas.errors import ServiceUnavailable, TongbuError
 from tongbu.deploy import schema_history, topics
-from tongbu.deploy.deployment import CONNECTORS, Change, Deployment
+from tongbu.deploy.deployment import Change, Deployment, connector_settings
 from tongbu.sources import offsets
 
 _START_SECONDS = 60
@@ -70,15 +69,12 @@ def plan(deployment: Deployment) -> Iterator[Change]:
 @lru_cache(maxsize=1)
 def common_settings() -> dict[str, str]:
     """Give what all source connectors share."""
-    loaded: dict[str, str] = orjson.loads((CONNECTORS / "common.json").read_bytes())
-    return loaded
+    return connector_settings("common.json")
 
 
 def settings(deployment: Deployment, source: str) -> dict[str, str]:
     """Give a connector's whole configuration: shared, its own, and what follows from the declarations."""
-    own: dict[str, str] = orjson.loads(
-        (CONNECTORS / deployment.sources[source].connector).read_bytes()
-    )
+    own = connector_settings(deployment.sources[source].connector)
     tables = ",".join(re.escape(table) for table in deployment.tables_of(source)) or _NO_TABLE
     return {
         **common_settings(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,12 +28,42 @@ from schemas.declarations import (
     load_rules,
     load_sources,
 )
-from schemas.errors import ServiceUnavailable, TongbuError
+from schemas.errors import DeclarationError, ServiceUnavailable, TongbuError
 from schemas.registry import Registry
 from sink_writers.bindings import FOLDER as BINDINGS
 
 CONNECTORS = Path(__file__).resolve().parents[2] / "connectors-config"
 _STREAMS = Path(str(files("streams")))
+
+
+def connector_settings(name: str) -> dict[str, str]:
+    """
+    Read a file of connectors-config, e.g. `sources/erp.json`: setting -> value, both texts.
+
+    Raise DeclarationError for one that is not there or no JSON, for a setting that stands twice, and for a value that is no
+    text: Kafka Connect would make one of it, and `plan` see a difference for ever.
+    """
+    file = CONNECTORS / name
+    try:
+        text = file.read_text(encoding="utf-8")
+        pairs = json.loads(text, object_pairs_hook=list)
+    except OSError as error:
+        remedy = "Write it, or correct `connector` in streams/sources.yaml."
+        raise DeclarationError(file, 1, f"can't be read: {error.strerror}", remedy) from error
+    except json.JSONDecodeError as error:
+        raise DeclarationError(
+            file, error.lineno, f"is not JSON: {error.msg}", "Mend the line."
+        ) from error
+    settings: dict[str, str] = {}
+    for key, value in pairs:
+        if key in settings or not isinstance(value, str):
+            line = text[: max(0, text.rfind(f'"{key}"'))].count("\n") + 1
+            what, remedy = (
+                ("stands twice", "Keep one.") if key in settings else ("is no text", "Quote it.")
+            )
+            raise DeclarationError(file, line, f"`{key}` {what}", remedy)
+        settings[key] = value
+    return settings
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import httpx
-import orjson
 
 from schemas.errors import ServiceUnavailable, TongbuError
 from tongbu.deploy import connectors
-from tongbu.deploy.deployment import CONNECTORS, Deployment
+from tongbu.deploy.deployment import Deployment, connector_settings
 
 #: Of the source's own settings a reader has all but these: they are for its log.
 _FOR_THE_LOG = ("heartbeat.", "schema.history.internal.", "slot.", "signal.")
@@ -58,7 +57,7 @@ def name_of(source: str, number: str) -> str:
 def settings(own: dict[str, str], snapshot: str, tables: Sequence[str]) -> dict[str, str]:
     """Give the whole configuration of a reader of a source whose connector has the settings `own`."""
     kept = {key: value for key, value in own.items() if not key.startswith(_FOR_THE_LOG)}
-    shared: dict[str, str] = orjson.loads((CONNECTORS / "reader.json").read_bytes())
+    shared = connector_settings("reader.json")
     if "database.server.id" in kept:
         kept["database.server.id"] = str(int(kept["database.server.id"]) + _SERVER_IDS_APART)
     return {

@@ -14,7 +14,7 @@ import pymysql
 from schemas.errors import ServiceUnavailable
 from tongbu import topics
 from tongbu.deploy.captured import mysql_arguments
-from tongbu.deploy.deployment import CONNECTORS, Deployment
+from tongbu.deploy.deployment import Deployment, connector_settings
 from tongbu.sources import mysql, postgresql
 from tongbu.sources.findings import Finding
 
@@ -59,8 +59,7 @@ def capture_dsn(deployment: Deployment, name: str) -> str:
 
 def slot_name(deployment: Deployment, name: str) -> str:
     """Give the replication slot of a source's connector, as it is declared."""
-    declared = orjson.loads((CONNECTORS / deployment.sources[name].connector).read_bytes())
-    return str(declared["slot.name"])
+    return connector_settings(deployment.sources[name].connector).get("slot.name", "debezium")
 
 
 @contextmanager
