@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from confluent_kafka import KafkaException
@@ -12,6 +12,7 @@ from confluent_kafka.admin import (
     ConfigEntry,
     ConfigResource,
     ConfigSource,
+    NewPartitions,
     NewTopic,
     ResourceType,
 )
@@ -24,11 +25,12 @@ _SECONDS = 20
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic as declared."""
+    """A topic as declared. One that `grows` may get more partitions: its records name theirs, no key chooses it."""
 
     name: str
     partitions: int
     config: dict[str, str]
+    grows: bool = False
 
 
 def wanted(deployment: Deployment) -> list[Topic]:
@@ -48,7 +50,10 @@ def wanted(deployment: Deployment) -> list[Topic]:
     ]
     found += [topic(entity.topic, "entity") for entity in deployment.catalog.entities.values()]
     partitions = max(source.partition for source in sources.values()) + 1
-    found.append(topic(deployment.catalog.record("transactions").topic, "transactions", partitions))
+    transactions = topic(
+        deployment.catalog.record("transactions").topic, "transactions", partitions
+    )
+    found.append(replace(transactions, grows=True))
     found.append(topic(deployment.catalog.record("dead_letter").topic, "dead_letter"))
     return found
 
@@ -81,7 +86,10 @@ def plan(deployment: Deployment) -> Iterator[Change]:
                 detail,
                 partial(_create, deployment, topic),
             )
-    yield from _configure(deployment, [topic for topic in topics if topic.name in existing])
+    present = [topic for topic in topics if topic.name in existing]
+    for topic in present:
+        yield from _grow(deployment, topic, len(existing[topic.name].partitions))
+    yield from _configure(deployment, present)
 
 
 def _partition_twice(deployment: Deployment) -> str:
@@ -96,6 +104,24 @@ def _partition_twice(deployment: Deployment) -> str:
 def _create(deployment: Deployment, topic: Topic) -> None:
     new = NewTopic(topic.name, topic.partitions, 1, config=topic.config)
     _done(deployment.admin.create_topics([new])[topic.name], topic.name)
+
+
+def _grow(deployment: Deployment, topic: Topic, live: int) -> Iterator[Change]:
+    """Give what makes a topic as wide as declared; raise TongbuError where keys would get another partition by it."""
+    if topic.grows and topic.partitions > live:
+        detail = f"{live} -> {topic.partitions} partitions"
+        yield Change("topic", topic.name, "grow", detail, partial(_widen, deployment, topic))
+    elif not topic.grows and topic.partitions != live:
+        raise TongbuError(
+            f"topic {topic.name} has {live} partitions, and {topic.partitions} are declared: "
+            "with another number the records of an id would no longer be in order",
+            f"Declare {live} in connectors-config/topics.yaml.",
+        )
+
+
+def _widen(deployment: Deployment, topic: Topic) -> None:
+    wider = NewPartitions(topic.name, topic.partitions)
+    _done(deployment.admin.create_partitions([wider])[topic.name], topic.name)
 
 
 def _configure(deployment: Deployment, topics: list[Topic]) -> Iterator[Change]:
