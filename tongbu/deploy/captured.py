@@ -43,13 +43,33 @@ SELECT n.nspname || '.' || c.relname, a.attname
 FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-WHERE i.indisprimary AND n.nspname || '.' || c.relname = ANY(%s)
+WHERE i.indisprimary AND k.place <= i.indnkeyatts AND n.nspname || '.' || c.relname = ANY(%s)
 ORDER BY c.oid, k.place"""
 _PG_FULL = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relreplident = 'f' AND n.nspname || '.' || c.relname = ANY(%s) AND NOT EXISTS (
   SELECT FROM pg_partition_tree(c.oid) part JOIN pg_class each ON each.oid = part.relid
   WHERE part.isleaf AND each.relreplident <> 'f')"""
+# Of a partitioned table the identity of each partition counts. A deferrable key is none.
+_PG_UNTOLD = """
+SELECT n.nspname || '.' || c.relname, min(CASE WHEN part.relreplident = 'i' THEN 'i' ELSE 'n' END)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+  SELECT c.oid WHERE c.relkind = 'r'
+  UNION ALL SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf AND c.relkind = 'p'
+) leaf (oid)
+JOIN pg_class part ON part.oid = leaf.oid JOIN pg_index k ON k.indrelid = part.oid AND k.indisprimary
+WHERE n.nspname || '.' || c.relname = ANY(%s) AND (
+  part.relreplident = 'n' OR part.relreplident = 'd' AND NOT k.indimmediate
+  OR part.relreplident = 'i' AND NOT EXISTS (
+    SELECT FROM pg_index i WHERE i.indrelid = part.oid AND i.indisreplident
+    AND (k.indkey::int2[])[0:k.indnkeyatts - 1] <@ (i.indkey::int2[])[0:i.indnkeyatts - 1]))
+GROUP BY 1"""
+#: REPLICA IDENTITY under which the log does not tell the primary key -> what comes of it.
+_UNTOLD = {
+    "n": "has no replica identity (NOTHING, or its primary key is DEFERRABLE): once published, its own UPDATEs would fail",
+    "i": "has REPLICA IDENTITY USING INDEX of other columns than its primary key: its DELETEs don't tell which row is gone",
+}
 _PG_ROWS = """
 SELECT c.reltuples::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname || '.' || c.relname = ANY(%s)"""
@@ -92,7 +112,7 @@ def read(name: str, source: Source, dsn: str, tables: list[str]) -> CapturedSche
 
 def examine(name: str, source: Source, dsn: str, tables: list[str]) -> list[Table | TongbuError]:
     """Read each table as `read` does; where one can't be captured without harm, the error stands in its place."""
-    columns, keys, full = (_postgresql if source.database == "postgresql" else _mysql)(
+    columns, keys, identities = (_postgresql if source.database == "postgresql" else _mysql)(
         name, dsn, tables
     )
     own: dict[str, list[Any]] = {}
@@ -101,7 +121,7 @@ def examine(name: str, source: Source, dsn: str, tables: list[str]) -> list[Tabl
     found: list[Table | TongbuError] = []
     for table in tables:
         try:
-            found.append(_table(name, source, table, own.get(table, []), keys, full))
+            found.append(_table(name, source, table, own.get(table, []), keys, identities))
         except TongbuError as error:
             found.append(error)
     return found
@@ -136,8 +156,14 @@ def estimate(name: str, source: Source, dsn: str, tables: list[str]) -> int | No
 
 
 def _table(
-    name: str, source: Source, table: str, columns: list[Any], keys: list[Any], full: set[str]
+    name: str,
+    source: Source,
+    table: str,
+    columns: list[Any],
+    keys: list[Any],
+    identities: dict[str, str],
 ) -> Table:
+    is_whole = identities.get(table) == "f"
     own = [
         Column(name=column, type=type_, nullable=bool(null))
         for _, column, type_, null, _ in columns
@@ -151,10 +177,10 @@ def _table(
         _refuse_unparseable(name, table, own)
     if source.database == "postgresql":
         domains = {column for _, column, _, _, is_domain in columns if is_domain}
-        own = _without_stopping(name, source, table, own, domains, table in full)
+        own = _without_stopping(name, source, table, own, domains, is_whole)
     key = tuple(column for of, column in keys if of == table)
     schema, _, plain = table.partition(".")
-    keyless = not key and table in full
+    keyless = not key and is_whole
     if keyless:
         key = tuple(column.name for column in own)
     if not key:
@@ -164,6 +190,12 @@ def _table(
             f"source {name}: table `{table}` has no primary key: once published, its own UPDATEs would fail",
             f"Ask its DBA for a primary key, e.g. ALTER TABLE {quoted} ADD PRIMARY KEY (...)"
             + (" (or REPLICA IDENTITY FULL)." if source.database == "postgresql" else "."),
+        )
+    if why := _UNTOLD.get(identities.get(table, "")):
+        raise TongbuError(
+            f"source {name}: table `{table}` {why}",
+            f'Ask its DBA for ALTER TABLE "{schema}"."{plain}" REPLICA IDENTITY DEFAULT (each partition\'s, too; FULL where '
+            "the primary key is DEFERRABLE).",
         )
     return Table(schema=schema, name=plain, columns=tuple(own), key=key, keyless=keyless)
 
@@ -205,7 +237,8 @@ def _left_out(source: Source) -> list[re.Pattern[str]]:
     return [re.compile(each.strip(), re.IGNORECASE) for each in listed if each.strip()]
 
 
-_Asked = tuple[list[Any], list[Any], set[str]]
+#: Columns, keys, and the replica identities that matter: `f` (FULL), or one of `_UNTOLD`.
+_Asked = tuple[list[Any], list[Any], dict[str, str]]
 
 
 def _postgresql(source: str, dsn: str, tables: list[str]) -> _Asked:
@@ -213,8 +246,9 @@ def _postgresql(source: str, dsn: str, tables: list[str]) -> _Asked:
         with psycopg.connect(dsn, connect_timeout=5) as connection:
             columns = connection.execute(_PG_COLUMNS, [tables]).fetchall()
             keys = connection.execute(_PG_KEYS, [tables]).fetchall()
-            full = {row[0] for row in connection.execute(_PG_FULL, [tables])}
-            return columns, keys, full
+            identities = {row[0]: "f" for row in connection.execute(_PG_FULL, [tables])}
+            identities |= dict(connection.execute(_PG_UNTOLD, [tables]).fetchall())
+            return columns, keys, identities
     except psycopg.OperationalError as error:
         raise unavailable(source, error) from error
 
@@ -225,7 +259,7 @@ def _mysql(source: str, dsn: str, tables: list[str]) -> _Asked:
             return (
                 _fetch(cursor, _MYSQL_COLUMNS, tables),
                 _fetch(cursor, _MYSQL_KEYS, tables),
-                set(),
+                {},
             )
     except pymysql.err.OperationalError as error:
         raise unavailable(source, error) from error

@@ -45,6 +45,68 @@ def test_a_table_without_primary_key_is_refused_by_name_with_the_statement_that_
     assert remedy in refused.value.remedy
 
 
+@pytest.fixture
+def erp(stack: dict[str, str]) -> Iterator[psycopg.Connection[Any]]:
+    """The ERP, in which a test makes tables in a schema that goes afterwards."""
+    with psycopg.connect(stack["ERP_DSN"], autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA identities")
+        connection.execute("SET search_path = identities")
+        yield connection
+        connection.execute("DROP SCHEMA identities CASCADE")
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (["ALTER TABLE t REPLICA IDENTITY NOTHING"], "its own UPDATEs would fail"),
+        (
+            ["ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id) DEFERRABLE"],
+            "its own UPDATEs",
+        ),
+        (["ALTER TABLE t REPLICA IDENTITY USING INDEX t_code"], "DELETEs don't tell which row"),
+        (["ALTER TABLE p1 REPLICA IDENTITY NOTHING"], "its own UPDATEs would fail"),
+    ],
+)
+def test_a_table_whose_log_does_not_tell_its_primary_key_is_refused_by_name(
+    erp: psycopg.Connection[Any], stack: dict[str, str], statements: list[str], said: str
+) -> None:
+    erp.execute("CREATE TABLE t (id int PRIMARY KEY, code text NOT NULL)")
+    erp.execute("CREATE UNIQUE INDEX t_code ON t (code)")
+    erp.execute("CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+    erp.execute("CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9)")
+    for statement in statements:
+        erp.execute(statement)
+    table = "identities.p" if "p1" in statements[0] else "identities.t"
+
+    with pytest.raises(TongbuError, match=f"table `{table}` .*{said}") as refused:
+        captured.read("erp", load_sources()["erp"], stack["ERP_DSN"], [table])
+
+    assert "REPLICA IDENTITY DEFAULT" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE t REPLICA IDENTITY FULL",
+        "ALTER TABLE t REPLICA IDENTITY USING INDEX t_more",
+        "ALTER TABLE t REPLICA IDENTITY USING INDEX t_pkey",
+        "ALTER TABLE t REPLICA IDENTITY DEFAULT",
+    ],
+)
+def test_columns_that_a_primary_key_only_includes_are_none_of_it(
+    erp: psycopg.Connection[Any], stack: dict[str, str], statement: str
+) -> None:
+    erp.execute("CREATE TABLE t (id int, code text NOT NULL, PRIMARY KEY (id) INCLUDE (code))")
+    erp.execute("CREATE UNIQUE INDEX t_more ON t (code, id)")
+    erp.execute(statement)
+
+    (table,) = captured.read(
+        "erp", load_sources()["erp"], stack["ERP_DSN"], ["identities.t"]
+    ).tables
+
+    assert table.key == ("id",)
+
+
 @pytest.mark.parametrize(("source", "table"), [("erp", "public.Nowhere"), ("oa", "oa.nowhere")])
 def test_a_table_that_is_not_there_is_refused_by_name(
     stack: dict[str, str], source: str, table: str
