@@ -11,7 +11,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -27,9 +27,19 @@ from tongbu.deploy.captured import mysql_arguments
 
 Form = Callable[[Any], Any]
 
+_INTERVAL = re.compile(
+    r"P(?:(-?\d+)Y)?(?:(-?\d+)M)?(?:(-?\d+)D)?(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?[\d.]+)S)?)?"
+)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOWHERE = Position((0, 0), 0)
 _MICROSECOND = timedelta(microseconds=1)
+_BEYOND = 1 << 62
+#: Types of PostgreSQL that are taken as the server spells them; Python has not all values of some.
+_AS_TEXT = (
+    "date", "timestamp", "timestamptz", "time", "interval", "json", "jsonb", "uuid", "inet", "cidr",
+    "int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange",
+)  # fmt: skip
 
 
 def _plain(value: Decimal) -> str:
@@ -55,27 +65,64 @@ def _instant_text(value: datetime | str) -> str | None:
     return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _micros_of_day(value: time | timedelta) -> int:
-    if isinstance(value, timedelta):
-        return value // _MICROSECOND
-    return ((value.hour * 60 + value.minute) * 60 + value.second) * 1_000_000 + value.microsecond
+def _micros_of_day(value: timedelta) -> int:
+    return value // _MICROSECOND
 
 
 def _base64(value: bytes) -> str:
     return b64encode(value).decode()
 
 
+def _or_beyond(read: Callable[[str], int], value: str) -> int:
+    """Read a text of PostgreSQL; of infinity and years that Python lacks give what no field can hold, as a lane sees them."""
+    try:
+        return read(value)
+    except ValueError:
+        return -_BEYOND if value.startswith("-") or value.endswith(" BC") else _BEYOND
+
+
+def _days_of(text: str) -> int:
+    return _or_beyond(lambda value: (date.fromisoformat(value) - _EPOCH.date()).days, text)
+
+
+def _micros_of(text: str) -> int:
+    def read(value: str) -> int:
+        return (datetime.fromisoformat(value).replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+
+    return _or_beyond(read, text)
+
+
+def _instant_of(text: str) -> str:
+    try:
+        return _instant_text(datetime.fromisoformat(text)) or text
+    except (ValueError, OverflowError):
+        return text
+
+
+def _micros_of_time(text: str) -> int:
+    """Give microseconds; 24:00:00 is a time, too."""
+    hours, minutes, seconds = text.split(":")
+    return (int(hours) * 60 + int(minutes)) * 60_000_000 + int(Decimal(seconds) * 1_000_000)
+
+
+def _whole_interval(text: str) -> str:
+    """Give an interval in ISO 8601 with its zeros, which PostgreSQL leaves out."""
+    found = _INTERVAL.fullmatch(text)
+    return text if found is None else "P{}Y{}M{}DT{}H{}M{}S".format(*found.groups("0"))
+
+
 def _one_bit(value: bytes) -> bool:
     return value != b"\0"
 
 
-#: Type as the catalog spells it, without length -> form.
+#: Type as the catalog spells it, without length -> form of what the driver gives; of PostgreSQL's times that is text.
 POSTGRESQL: dict[str, Form] = {
     "numeric": _plain,
-    "date": _days,
-    "timestamp without time zone": _micros_as_if_utc,
-    "timestamp with time zone": _instant_text,
-    "time without time zone": _micros_of_day,
+    "date": _days_of,
+    "timestamp without time zone": _micros_of,
+    "timestamp with time zone": _instant_of,
+    "time without time zone": _micros_of_time,
+    "interval": _whole_interval,
     "bytea": _base64,
 }
 MARIADB: dict[str, Form] = {
@@ -130,10 +177,11 @@ def read(dsn: str, tables: Sequence[Table]) -> Iterator[Change]:
 
 def _postgresql(dsn: str, tables: Sequence[Table]) -> Iterator[tuple[Table, Row]]:
     with psycopg.connect(dsn) as connection:
-        for name in ("json", "jsonb", "uuid"):
+        for name in _AS_TEXT:
             connection.adapters.register_loader(name, TextLoader)
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
+        connection.execute("SET datestyle = 'ISO'; SET intervalstyle = 'iso_8601'")
         for table in tables:
             columns = forms(table, POSTGRESQL)
             with connection.cursor(f"read {table.name}") as cursor:
