@@ -27,5 +27,6 @@ def plan(deployment: Deployment) -> Iterator[Change]:
 
 
 def _register(deployment: Deployment, schema: RecordSchema) -> None:
-    deployment.registry.register(schema.subject, schema.schema)
+    # The level first: a subject that has the schema is not looked at again, whatever ended the command before.
     deployment.registry.set_compatibility(schema.subject, COMPATIBILITY)
+    deployment.registry.register(schema.subject, schema.schema)
