@@ -42,13 +42,13 @@ class _WithoutImages:
 
 
 class Known:
-    """The last control records of a lane log; `started` where it has any record at all."""
+    """The last control records of a lane log; `begins` is the first offset that it still has."""
 
     def __init__(self) -> None:
         self.lane: control.Lane | None = None
         self.captured: control.CapturedSchema | None = None
         self.declarations: control.Declarations | None = None
-        self.started = False
+        self.begins = 0
         self._snapshots = Snapshots(_WithoutImages())
 
     @property

@@ -11,7 +11,8 @@ import msgspec
 import orjson
 from confluent_kafka import Producer, TopicCollection
 
-from schemas import control
+from schemas import control, lane_offset
+from schemas.codec import Decoder
 from schemas.declarations import to_bundle
 from schemas.errors import TongbuError
 from tongbu import topics
@@ -24,15 +25,35 @@ _SECONDS = 20
 
 
 def plan_lanes(deployment: Deployment) -> Iterator[Change]:
-    """Give the lane logs that have no first record: it must stand there before a connector may write."""
+    """
+    Give the lane logs that have no `lane` record: it must stand there before schema and declarations.
+
+    Into a log that was made anew a connector may have written before it: nothing is made of that.
+    """
     for source in deployment.sources:
         if _exists(deployment, source):
             known = read(deployment, source)
-            if known.lane is None and known.started:
+            if known.lane is not None or known.begins > 0:
                 continue  # its retention has passed the first record; the state of the lane knows it
-            if known.lane is not None:
-                continue
-        yield Change("lane", source, "open", "epoch 1", partial(_open, deployment, source))
+        epoch = _next_epoch(deployment, source)
+        anew = f", the log was made anew: after it `tongbu recapture {source}`" if epoch > 1 else ""
+        do = partial(_open, deployment, source, epoch)
+        yield Change("lane", source, "open", f"epoch {epoch}{anew}", do)
+
+
+def _next_epoch(deployment: Deployment, source: str) -> int:
+    """Give the epoch above that of what a former log of the source has published: targets pass over lower versions."""
+    topic = f"{deployment.namespace}{deployment.catalog.record('transactions').topic}"
+    place = topic, deployment.sources[source].partition
+    if topic not in topics.names(deployment.bootstrap):
+        return 1
+    end = topics.ends(deployment.bootstrap, [topic]).get(place, 0)
+    start = topics.starts(deployment.bootstrap, [topic]).get(place, 0)
+    epoch = 0
+    for message in topics.read(deployment.bootstrap, *place, max(start, end - 1), end):
+        told = Decoder(deployment.registry.schema).decode(message.value())
+        epoch, _ = lane_offset.unpack(told["lane_offset"])
+    return epoch + 1
 
 
 def plan_captured(deployment: Deployment) -> Iterator[Change]:
@@ -145,7 +166,7 @@ def read(deployment: Deployment, source: str) -> Known:
     known, topic = Known(), deployment.lane_topic(source)
     start = topics.starts(deployment.bootstrap, [topic])[topic, 0]
     end = topics.ends(deployment.bootstrap, [topic])[topic, 0]
-    known.started = end > 0
+    known.begins = start
     for message in topics.read(deployment.bootstrap, topic, 0, start, end):
         known.take(message, source)
     return known
@@ -188,10 +209,10 @@ def append(deployment: Deployment, *records: control.ControlRecord) -> int:
     return offsets[-1]
 
 
-def _open(deployment: Deployment, source: str) -> None:
+def _open(deployment: Deployment, source: str, epoch: int) -> None:
     topic = deployment.lane_topic(source)
     described = deployment.admin.describe_topics(TopicCollection([topic]))[topic].result(_SECONDS)
-    append(deployment, control.Lane(source=source, epoch=1, topic_id=str(described.topic_id)))
+    append(deployment, control.Lane(source=source, epoch=epoch, topic_id=str(described.topic_id)))
 
 
 def _append_declarations(deployment: Deployment, source: str) -> None:
