@@ -254,13 +254,21 @@ def load_bindings(folder: Path) -> list[Declared[Binding]]:
 
 
 def load_mirrors(folder: Path) -> list[Declared[Mirror]]:
-    """Read every mirror of a folder; no two tables of a binding may have one name."""
+    """Read every mirror of a folder; a binding may have a table once, and no two with one name."""
     loaded = [_load(file, TypeAdapter(Mirror)) for file in _files(folder)]
     _refuse_twice(loaded, "mirror", lambda mirror: mirror.mirror)
-    taken: dict[tuple[str, str], str] = {}
+    names: dict[tuple[str, str], str] = {}
+    tables: dict[tuple[str, str], Path] = {}
     for declared in loaded:
+        binding = declared.value.binding
         for table, name in declared.value.tables.items():
-            other = taken.setdefault((declared.value.binding, name), table)
+            # A target knows its mirrors by the table alone, so it can't have one of two sources either.
+            if first := tables.get((binding, table)):
+                message = f"{table} is mirrored to {binding} in {first} already"
+                remedy = "Keep one; that of another source needs a binding of its own."
+                raise declared.error(("tables", table), message, remedy)
+            tables[binding, table] = declared.file
+            other = names.setdefault((binding, name), table)
             if other != table:
                 raise declared.error(
                     ("tables", table),

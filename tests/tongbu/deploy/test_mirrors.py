@@ -54,6 +54,25 @@ def test_what_is_not_there_is_named_with_its_line(tmp_path, old, new, said):
         mirrors.check(declared(tmp_path, GOOD.replace(old, new)))
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        GOOD.replace("u8_Customer", "customer"),
+        GOOD.replace("source: erp", "source: crm"),
+        GOOD.replace("source: erp", "source: crm").replace("u8_Customer", "customer"),
+    ],
+)
+def test_a_binding_has_a_table_once_for_it_knows_no_source_of_it(tmp_path, other):
+    (tmp_path / "one.yaml").write_text(GOOD, encoding="utf-8")
+    text = other.replace("mirror: erp", "mirror: crm")
+    (tmp_path / "two.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        DeclarationError, match=r"two.yaml:6: public.Customer is mirrored"
+    ) as refused:
+        load_mirrors(tmp_path)
+    assert refused.value.remedy
+
+
 def test_two_tables_of_a_binding_can_not_have_one_name(tmp_path):
     text = GOOD + "  other.Customer: u8_Customer\n"
     (tmp_path / "one.yaml").write_text(text, encoding="utf-8")
