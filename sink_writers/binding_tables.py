@@ -31,6 +31,7 @@ def tables(
             f"binding {binding.binding}: a target that reads entity by entity can't have references",
             "Records of several entities come in no order there: take `references` out, or read transactions.",
         )
+    _refuse_twice(binding.binding, found)
     roots = {entity: made[0] for entity, made in found.items()}
     for entity, wanted in binding.entities.items():
         found[entity] = _refer(binding.binding, found[entity], wanted.references, roots)
@@ -44,6 +45,20 @@ def cycle(tables: list[TargetTable]) -> list[str]:
     except CycleError as error:
         return list(error.args[1])
     return []
+
+
+def _refuse_twice(binding: str, found: dict[str, list[TargetTable]]) -> None:
+    """Raise Unfit where two tables have one name: each would take the other's rows for its own."""
+    taken: dict[str, str] = {}
+    for table in (table for made in found.values() for table in made):
+        what = f"{table.entity}.{table.array}" if table.array else table.entity
+        if other := taken.get(table.name):
+            raise Unfit(
+                ("entities", table.entity),
+                f"binding {binding}: {other} and {what} have one table, {table.name}",
+                "Give one another name: `table`.",
+            )
+        taken[table.name] = what
 
 
 def _ordered(found: dict[str, list[TargetTable]]) -> list[str]:

@@ -129,6 +129,11 @@ def test_every_shipped_binding_fits_the_shipped_schemas(monkeypatch):
             "no field lines.no",
             ("children", "lines", "key"),
         ),
+        (
+            {"children": {"lines": {"table": "sales_order", "key": "line_no"}}},
+            "sales_order and sales_order.lines have one table, sales_order",
+            (),
+        ),
     ],
 )
 def test_what_can_not_be_is_refused_with_its_place_in_the_file(world, entity, said, path):
