@@ -13,7 +13,15 @@ from typing import Any
 from schemas import expressions as form
 from schemas.captured import Table
 from schemas.catalog import Catalog, RecordSchema
-from schemas.declarations import Binding, DecimalInput, Declared, LookupInput, Mapping, Rule
+from schemas.declarations import (
+    Binding,
+    DecimalInput,
+    Declared,
+    LookupInput,
+    Mapping,
+    Rule,
+    WebhookBinding,
+)
 from schemas.errors import DeclarationError, TongbuError
 from streams.in_force import expand
 from streams.stages.convert import avro_kind, convertible, optional
@@ -56,6 +64,49 @@ def check_sources(
     for each, path, source in [*named, *listed, *referred]:
         if source not in known:
             raise each.error(path, f"there is no source `{source}`", f"Known: {', '.join(known)}.")
+
+
+def check_effects(catalog: Catalog, bindings: Iterable[Declared[Binding]]) -> None:
+    """Check what webhooks watch against the catalog; raise the first finding: a misspelt value would never be reached."""
+    for each in bindings:
+        for finding in _effects(catalog, each):
+            raise finding
+
+
+def _effects(catalog: Catalog, declared: Declared[Binding]) -> Iterator[DeclarationError]:
+    binding = declared.value
+    if not isinstance(binding, WebhookBinding):
+        return
+    watched: dict[str, list[Any]] = {}
+    for name, wanted in binding.entities.items():
+        entity = catalog.entities.get(name)
+        if entity is None or entity.major != wanted.major:
+            known = ", ".join(f"{each.name} {each.major}" for each in catalog.entities.values())
+            message = f"there is no entity `{name}` {wanted.major}"
+            yield declared.error(("entities", name), message, f"Known: {known}.")
+            return
+        for option in sorted(wanted.model_fields_set - {"major"}):
+            message = f"`{option}` is for tables: a webhook brings whole records, chosen by `on`"
+            yield declared.error(("entities", name, option), message, "Remove it.")
+        for field, type_ in fields_of(expand(entity.schema)).items():
+            watched.setdefault(field, []).append(type_)
+    for field, values in binding.on.items():
+        texts = [
+            type_ for type_ in watched.get(field, ()) if avro_kind(type_) in ("string", "enum")
+        ]
+        if not texts or not values:
+            what = "names no value" if texts else f"is no text of {', '.join(binding.entities)}"
+            yield declared.error(
+                ("on", field), f"`{field}` {what}", "Name a field, and its values."
+            )
+            continue
+        symbols = [*dict.fromkeys(each for type_ in texts for each in symbols_of(type_))]
+        is_free = any(avro_kind(type_) == "string" for type_ in texts)
+        for place, value in enumerate(values):
+            if not is_free and value not in symbols:
+                message = f"`{value}` is no value of `{field}`"
+                remedy = f"Use one of {', '.join(symbols)}."
+                yield declared.error(("on", field, place), message, remedy)
 
 
 def check_shapes(

@@ -147,6 +147,7 @@ def verify(subject: Deployment) -> None:
         raise finding
     mirrors.check(subject)
     check.check_sources(subject.sources, [*subject.mappings, *subject.rules], subject.bindings)
+    check.check_effects(subject.catalog, subject.bindings)
     check.check_shapes(subject.catalog, subject.mappings, subject.rules)
     for name, source in subject.sources.items():
         dsn = subject.environment[f"{name.upper()}_DSN"]

@@ -69,6 +69,50 @@ def test_a_source_that_there_is_not_is_refused_not_passed_over(
         )
 
 
+WEBHOOK = "bindings/order-events.yaml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("on: {status:", "on: {statuss:", "`statuss` is no text of sales_order"),
+        ("on: {status:", "on: {line_count:", "`line_count` is no text of sales_order"),
+        (
+            "on: {status: [approved]}",
+            "on: {status: [aproved]}",
+            "`aproved` is no value of `status`",
+        ),
+        ("on: {status: [approved]}", "on: {status: []}", "`status` names no value"),
+        ("  sales_order: {major: 1}", "  sales_orders: {major: 1}", "no entity `sales_orders` 1"),
+        ("  sales_order: {major: 1}", "  sales_order: {major: 2}", "no entity `sales_order` 2"),
+        (
+            "  sales_order: {major: 1}",
+            "  sales_order: {where: {status: [draft]}}",
+            "`where` is for tables",
+        ),
+    ],
+)
+def test_a_webhook_that_would_never_fire_is_refused(
+    folder: Path, old: str, new: str, message: str
+) -> None:
+    shutil.copytree(Path(str(files("sink_writers"))) / "bindings", folder / "bindings")
+    check.check_effects(Catalog.load(), load_bindings(folder / "bindings"))
+    line = edit(folder, WEBHOOK, old, new)
+
+    with pytest.raises(DeclarationError, match=re.escape(f"{WEBHOOK}:{line}: ")) as refused:
+        check.check_effects(Catalog.load(), load_bindings(folder / "bindings"))
+
+    assert message in refused.value.message
+    assert refused.value.remedy
+
+
+def test_a_webhook_may_watch_any_value_of_a_text(folder: Path) -> None:
+    shutil.copytree(Path(str(files("sink_writers"))) / "bindings", folder / "bindings")
+    edit(folder, WEBHOOK, "on: {status: [approved]}", "on: {currency: [CNY], maker: [某某]}")
+
+    check.check_effects(Catalog.load(), load_bindings(folder / "bindings"))
+
+
 def test_a_reference_to_a_source_that_there_is_not_is_refused(folder: Path) -> None:
     line = edit(folder, APPROVAL, "source: erp}", "source: erpp}")
 
