@@ -139,6 +139,8 @@ def _lines(raw: io.BufferedReader) -> Iterator[bytes]:
             raise ValueError("its end is missing")
         *lines, rest = (rest + unpacker.decompress(chunk)).split(b"\n")
         yield from lines
+    if unpacker.unused_data or raw.read(1):
+        raise ValueError("it goes on after its end, as where two are put together")
 
 
 def from_topic(

@@ -82,6 +82,14 @@ def test_a_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
         list(read(file))
 
 
+def test_two_recordings_put_together_are_refused_for_one_would_be_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "log.zst"
+    write(file, records(3))
+    file.write_bytes(2 * file.read_bytes())
+    with pytest.raises(TongbuError, match="from line 4 on: it goes on after its end"):
+        list(read(file))
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(TongbuError, match="No such file"):
         list(read(tmp_path / "missing.zst"))
