@@ -234,14 +234,27 @@ def ask(connect: httpx.Client, path: str) -> httpx.Response:
 
 
 def send(connect: httpx.Client, method: str, path: str, body: Any = None) -> None:
-    """Send a request; a worker that rebalances answers 409 for a moment."""
+    """Send a request; a worker that rebalances answers 409 for a moment. Raise ServiceUnavailable where it is the worker's trouble."""
     answer = _answer(connect, method, path, lambda it: it.status_code == _CONFLICT, body)
+    if answer.is_server_error:
+        raise ServiceUnavailable(
+            f"Kafka Connect answers {path} with {answer.status_code}: {_said(answer)}",
+            "Its log says more; then run the command again.",
+        )
     if answer.is_error:
-        message = answer.json().get("message", answer.text).strip()
         raise TongbuError(
-            f"Kafka Connect refuses {path}: {message}",
+            f"Kafka Connect refuses {path}: {_said(answer)}",
             "Correct connectors-config, and apply again.",
         )
+
+
+def _said(answer: httpx.Response) -> str:
+    """Give the message of an answer; what stands before Kafka Connect may answer with a page instead."""
+    try:
+        said = answer.json()["message"]
+    except (ValueError, KeyError, TypeError):
+        said = answer.text
+    return str(said).strip()
 
 
 def _answer(

@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from schemas.errors import ServiceUnavailable
+from schemas.errors import ServiceUnavailable, TongbuError
 from tongbu.deploy import connectors
 
 DOWN = {
@@ -89,3 +89,36 @@ def test_a_connect_worker_that_is_busy_is_asked_again_and_one_that_stays_so_is_n
         pytest.raises(ServiceUnavailable, match="500: Request timed out"),
     ):
         connectors.ask(connect, "/connectors/oa/config")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "said"),
+    [
+        (
+            httpx.Response(500, json={"message": "Request timed out"}),
+            ServiceUnavailable,
+            "500: Request",
+        ),
+        (
+            httpx.Response(502, text="<html>bad gateway"),
+            ServiceUnavailable,
+            "502: <html>bad gateway",
+        ),
+        (
+            httpx.Response(404, text="<html>not here"),
+            TongbuError,
+            "refuses /connectors/oa/stop: <html>",
+        ),
+        (httpx.Response(400, json={"message": "no such class"}), TongbuError, "no such class"),
+    ],
+)
+def test_an_answer_that_is_an_error_is_told_as_what_it_is(
+    answer: httpx.Response, error: type[TongbuError], said: str
+) -> None:
+    transport = httpx.MockTransport(lambda _: answer)
+    with (
+        httpx.Client(transport=transport, base_url="http://connect") as connect,
+        pytest.raises(error, match=said) as told,
+    ):
+        connectors.send(connect, "PUT", "/connectors/oa/stop")
+    assert ("connectors-config" in told.value.remedy) is (error is TongbuError)
