@@ -36,6 +36,8 @@ _OWN_FIELDS = {"meta", "id", "source_refs", "ext"}
 #: What a constant is in YAML, by the field's Avro type; and what `where` says, by the family of the column's type.
 _CONSTANTS = {"string": str, "int": int, "long": int, "boolean": bool}
 _COMPARABLE = {"text": str, "int": int, "boolean": bool}
+#: Form of a rule's input -> the kinds of fields that have such values.
+_INPUTS = {"decimal": ("decimal",), "text": ("string", "enum")}
 _SPELLED = {str: "a text, in quotes", int: "a whole number, without quotes", bool: "true or false"}
 
 
@@ -197,6 +199,10 @@ def _rule(catalog: Catalog, rule: Declared[Rule], mappings: list[Mapping]) -> No
             raise rule.error(
                 ("otherwise",), f"`{name}` has no valid value for the case of doubt", remedy
             )
+    for name in value.otherwise:
+        if name not in value.sets:
+            remedy = f"It sets {', '.join(value.sets)}."
+            raise rule.error(("otherwise", name), f"the rule does not set `{name}`", remedy)
     if not any(each.entity == value.entity and each.source == value.source for each in mappings):
         raise rule.error(
             ("source",),
@@ -213,11 +219,18 @@ def _decidable(rule: Declared[Rule], schema: Any) -> None:
         if isinstance(wanted, LookupInput):
             continue  # `check_columns` knows the tables
         key, path = ("decimal", wanted.decimal) if isinstance(wanted, DecimalInput) else ("text", wanted.text)  # fmt: skip
-        if not _leads(schema, path.split(".")):
+        type_ = _led_to(schema, path.split("."))
+        if type_ is None:
             remedy = f"Fields: {', '.join(sorted(fields_of(schema)))}; of a record among them, `field.name`."
             raise rule.error(
                 ("inputs", name, key), f"`{path}` is no field of {value.entity}", remedy
             )
+        if (kind := avro_kind(type_)) not in _INPUTS[key]:
+            message = (
+                f"`{path}` is {kind}, and never a {key}: every record would be a case of doubt"
+            )
+            remedy = f"A {key} is a field of type {' or '.join(_INPUTS[key])}."
+            raise rule.error(("inputs", name, key), message, remedy)
     try:
         compile_rule(value)
     except TongbuError as error:
@@ -227,14 +240,14 @@ def _decidable(rule: Declared[Rule], schema: Any) -> None:
         raise rule.error(("table",), message, "Mend the table.") from error
 
 
-def _leads(type_: Any, path: list[str]) -> bool:
-    """Tell whether names lead from a record type through its fields to one that there is."""
+def _led_to(type_: Any, path: list[str]) -> Any:
+    """Give the type to which names lead from a record type through its fields; None where they lead nowhere."""
     for name in path:
         fields = fields_of(type_) if isinstance(type_, dict) and "fields" in type_ else {}
         if name not in fields:
-            return False
+            return None
         type_ = plain(fields[name])
-    return True
+    return type_
 
 
 class _Columns:
