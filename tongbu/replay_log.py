@@ -15,6 +15,7 @@ from schemas.declarations import to_bundle
 from schemas.errors import TongbuError
 from schemas.registry import Registry
 from streams.settings import REPLAY_OFFSET
+from tongbu.deploy import check
 from tongbu.deploy.deployment import Deployment
 from tongbu.lane_files import Recorded
 from tongbu.standing import KEYS
@@ -38,15 +39,34 @@ def since(records: Iterable[Recorded], timestamp: int) -> Iterator[Recorded]:
 
 
 def declared_in(deployment: Deployment) -> Callable[[Declarations], Declarations]:
-    """Give what puts the mappings and rules of a deployment's folder, read now, in the place of recorded ones."""
-    declared = deployment.mappings, deployment.rules
+    """
+    Give what puts the mappings and rules of a deployment's folder, read now, in the place of recorded ones.
+
+    Their entities have the schemas of today. Raise DeclarationError for a mapping or a rule that does not fit them.
+    """
+    mapped, ruled = deployment.mappings, deployment.rules
+    check.check_sources(deployment.sources, [*mapped, *ruled], [])
+    check.check_shapes(deployment.catalog, mapped, ruled)
 
     def replace(recorded: Declarations) -> Declarations:
         mappings, rules = (
-            tuple(to_bundle(each) for each in loaded if each.value.source == recorded.source)
-            for loaded in declared
+            [each for each in loaded if each.value.source == recorded.source]
+            for loaded in (mapped, ruled)
         )
-        return msgspec.structs.replace(recorded, hash="tried", mappings=mappings, rules=rules)
+        entities = {deployment.catalog.entities[each.value.entity].topic for each in mappings}
+        schemas = [
+            control.OutputSchema(topic=each.topic, id=0, schema=each.schema)
+            for each in deployment.catalog.entities.values()
+            if each.topic in entities
+        ]
+        schemas += [each for each in recorded.schemas if each.topic not in entities]
+        return msgspec.structs.replace(
+            recorded,
+            hash="tried",
+            mappings=tuple(map(to_bundle, mappings)),
+            rules=tuple(map(to_bundle, rules)),
+            schemas=tuple(schemas),
+        )
 
     return replace
 

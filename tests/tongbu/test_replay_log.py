@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from lanes import CAPTURED, declarations
 
 from schemas import control
-from schemas.errors import TongbuError
+from schemas.errors import DeclarationError, TongbuError
 from tongbu.deploy.deployment import Deployment
 from tongbu.lane_files import Recorded
 from tongbu.replay_log import Adapter, declared_in, since
@@ -89,3 +91,29 @@ def test_a_log_since_after_its_end_is_empty() -> None:
 def test_a_folder_without_declarations_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(TongbuError, match="has no mappings/"):
         declared_in(Deployment({}, declarations=tmp_path))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the shipped mappings and rules."""
+    for name in ("mappings", "rules"):
+        shutil.copytree(Path(str(files("streams"))) / name, tmp_path / name)
+    return tmp_path
+
+
+def test_entities_that_the_recording_does_not_know_can_be_tried(folder: Path) -> None:
+    tried = declared_in(Deployment({}, declarations=folder))(declarations())
+
+    topics = [each.topic for each in tried.schemas]
+    made = {f"canonical.{each['declaration']['entity']}.v1" for each in tried.mappings}
+    assert "canonical.customer.v1" in made <= set(topics)
+    assert "canonical.transactions.v1" in topics
+    assert len(topics) == len(set(topics))
+
+
+def test_a_mapping_that_does_not_fit_is_refused_before_anything_is_made(folder: Path) -> None:
+    file = folder / "mappings/u8/customer.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("entity: customer", "entity: custmer"))
+
+    with pytest.raises(DeclarationError, match=r"customer\.yaml:\d+: there is no entity `custmer`"):
+        declared_in(Deployment({}, declarations=folder))
