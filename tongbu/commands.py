@@ -114,7 +114,7 @@ def replay(
     from tongbu.deploy.deployment import Deployment
     from tongbu.reconcile import relational_bindings
     from tongbu.replay import Replay
-    from tongbu.replay_log import declared_in
+    from tongbu.replay_log import Tried
     from tongbu.reports import write_report
 
     if (file is None) == (since is None):
@@ -122,7 +122,7 @@ def replay(
     environment = _environment(instance)
     override = None
     if declarations is not None:
-        override = declared_in(Deployment(environment, declarations=declarations))
+        override = Tried(Deployment(environment, declarations=declarations))
     run = Replay(environment, relational_bindings(), keep=keep)
     with Steps(Console(stderr=True)) as steps:
         records = _records(file, since, environment["KAFKA_BOOTSTRAP"])

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ from typing import Any
 import orjson
 
 from schemas.catalog import Catalog
-from schemas.control import Declarations
 from schemas.declarations import RelationalBinding, load_sources
 from schemas.errors import TongbuError
 from schemas.registry import Registry
@@ -31,7 +30,7 @@ from tongbu import checksum, replay_targets, replay_topics, topics
 from tongbu.instance import ROOT
 from tongbu.lane_files import Recorded
 from tongbu.progress import Advance, Steps
-from tongbu.replay_log import Adapter, load
+from tongbu.replay_log import Adapter, Tried, load
 
 #: A pipeline that makes no progress for this long is given up.
 _STALLED_SECONDS = 120.0
@@ -74,7 +73,7 @@ class Replay:
         records: Iterable[Recorded],
         admins: Mapping[str, str],
         steps: Steps,
-        override: Callable[[Declarations], Declarations] | None = None,
+        override: Tried | None = None,
     ) -> Outcome:
         """
         Run records through a pipeline and give what the targets hold then.
@@ -93,6 +92,8 @@ class Replay:
             with steps.step("loading the log") as advance:
                 adapted = (adapter.adapt(record) for record in records)
                 count = load(self._bootstrap, self.namespace, adapted, advance)
+            if override is not None:
+                override.check_all_used()
             variables = stack.enter_context(
                 replay_targets.databases(
                     self._bindings, self._environment, admins, self.id, keep=self._keep

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from schemas import control
 from schemas.control import Declarations
-from schemas.declarations import to_bundle
+from schemas.declarations import Declared, Mapping, to_bundle
 from schemas.errors import TongbuError
 from schemas.registry import Registry
 from streams.settings import REPLAY_OFFSET
@@ -38,37 +38,47 @@ def since(records: Iterable[Recorded], timestamp: int) -> Iterator[Recorded]:
             standing[record.key] = record
 
 
-def declared_in(deployment: Deployment) -> Callable[[Declarations], Declarations]:
+class Tried:
     """
-    Give what puts the mappings and rules of a deployment's folder, read now, in the place of recorded ones.
+    Puts the mappings and rules of a deployment's folder, read now, in the place of recorded ones.
 
-    Their entities have the schemas of today. Raise DeclarationError for a mapping or a rule that does not fit them.
+    Their entities have the schemas of today. A mapping waits until all of its tables are captured. Raise DeclarationError for
+    a mapping or a rule that does not fit.
     """
-    mapped, ruled = deployment.mappings, deployment.rules
-    check.check_sources(deployment.sources, [*mapped, *ruled], [])
-    check.check_shapes(deployment.catalog, mapped, ruled)
 
-    def replace(recorded: Declarations) -> Declarations:
-        mappings, rules = (
-            [each for each in loaded if each.value.source == recorded.source]
-            for loaded in (mapped, ruled)
-        )
-        entities = {deployment.catalog.entities[each.value.entity].topic for each in mappings}
+    def __init__(self, deployment: Deployment) -> None:
+        self._mappings, self._rules = deployment.mappings, deployment.rules
+        self._catalog = deployment.catalog
+        self._waiting: dict[str, list[Declared[Mapping]]] = {}
+        check.check_sources(deployment.sources, [*self._mappings, *self._rules], [])
+        check.check_shapes(self._catalog, self._mappings, self._rules)
+
+    def replace(self, recorded: Declarations, tables: frozenset[str] | None) -> Declarations:
+        """Give what is in force in place of recorded declarations; `tables` are captured there, None: not known yet."""
+        source = recorded.source
+        own = [each for each in self._mappings if each.value.source == source]
+        mappings = [each for each in own if tables is None or tables.issuperset(each.value.tables)]
+        self._waiting[source] = [each for each in own if each not in mappings]
+        topics = {self._catalog.entities[each.value.entity].topic for each in mappings}
         schemas = [
             control.OutputSchema(topic=each.topic, id=0, schema=each.schema)
-            for each in deployment.catalog.entities.values()
-            if each.topic in entities
+            for each in self._catalog.entities.values()
+            if each.topic in topics
         ]
-        schemas += [each for each in recorded.schemas if each.topic not in entities]
+        schemas += [each for each in recorded.schemas if each.topic not in topics]
         return msgspec.structs.replace(
             recorded,
             hash="tried",
             mappings=tuple(map(to_bundle, mappings)),
-            rules=tuple(map(to_bundle, rules)),
+            rules=tuple(to_bundle(each) for each in self._rules if each.value.source == source),
             schemas=tuple(schemas),
         )
 
-    return replace
+    def check_all_used(self) -> None:
+        """Raise DeclarationError for a mapping that still waits at the end of the log."""
+        for each in (each for waiting in self._waiting.values() for each in waiting):
+            what = "the recording never has all of its tables captured together with declarations"
+            raise each.error(("from",), what, "Record anew after `tongbu apply`, or leave it out.")
 
 
 class Adapter:
@@ -80,22 +90,27 @@ class Adapter:
         self,
         registry: Registry,
         namespace: str,
-        override: Callable[[Declarations], Declarations] | None = None,
+        override: Tried | None = None,
     ) -> None:
         self._registry = registry
         self._namespace = namespace
         self._override = override
+        self._tables: dict[str, frozenset[str]] = {}
         #: Subjects that were registered for this replay.
         self.subjects: set[str] = set()
 
     def adapt(self, record: Recorded) -> Recorded:
         """Give the record as it goes into the replay's log."""
+        if record.key == control.KEY_PREFIX + b"captured-schema":
+            captured = control.decode(record.value or b"")
+            assert isinstance(captured, control.CapturedSchema)
+            self._tables[captured.source] = frozenset(each.qualified for each in captured.tables)
         if record.key != control.KEY_PREFIX + b"declarations":
             return record
         declared = control.decode(record.value or b"")
         assert isinstance(declared, Declarations)
         if self._override is not None:
-            declared = self._override(declared)
+            declared = self._override.replace(declared, self._tables.get(declared.source))
         schemas = tuple(self._registered(schema) for schema in declared.schemas)
         adapted = msgspec.structs.replace(declared, schemas=schemas)
         return msgspec.structs.replace(record, value=control.encode(adapted)[1])

@@ -14,7 +14,7 @@ from schemas import control
 from schemas.errors import DeclarationError, TongbuError
 from tongbu.deploy.deployment import Deployment
 from tongbu.lane_files import Recorded
-from tongbu.replay_log import Adapter, declared_in, since
+from tongbu.replay_log import Adapter, Tried, since
 
 
 class Registry:
@@ -90,7 +90,7 @@ def test_a_log_since_after_its_end_is_empty() -> None:
 
 def test_a_folder_without_declarations_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(TongbuError, match="has no mappings/"):
-        declared_in(Deployment({}, declarations=tmp_path))
+        Tried(Deployment({}, declarations=tmp_path))
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_entities_that_the_recording_does_not_know_can_be_tried(folder: Path) -> None:
-    tried = declared_in(Deployment({}, declarations=folder))(declarations())
+    tried = Tried(Deployment({}, declarations=folder)).replace(declarations(), None)
 
     topics = [each.topic for each in tried.schemas]
     made = {f"canonical.{each['declaration']['entity']}.v1" for each in tried.mappings}
@@ -116,4 +116,18 @@ def test_a_mapping_that_does_not_fit_is_refused_before_anything_is_made(folder: 
     file.write_text(file.read_text(encoding="utf-8").replace("entity: customer", "entity: custmer"))
 
     with pytest.raises(DeclarationError, match=r"customer\.yaml:\d+: there is no entity `custmer`"):
-        declared_in(Deployment({}, declarations=folder))
+        Tried(Deployment({}, declarations=folder))
+
+
+def test_a_mapping_waits_until_its_tables_are_captured(folder: Path) -> None:
+    tried = Tried(Deployment({}, declarations=folder))
+
+    def made(*tables: str) -> list[str]:
+        found = tried.replace(declarations(), frozenset(tables))
+        return [each["declaration"]["entity"] for each in found.mappings]
+
+    assert made("public.Customer") == ["customer"]
+    with pytest.raises(DeclarationError, match="never has all of its tables captured"):
+        tried.check_all_used()
+    assert len(made(*Deployment({}).tables_of("erp"))) > 1
+    tried.check_all_used()
