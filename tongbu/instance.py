@@ -186,12 +186,22 @@ def run_folder() -> Path:
     return Path(os.environ.get("TONGBU_RUN") or ROOT / ".run").absolute()
 
 
+def write_whole(file: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file whole or not at all: a full disk, or a kill, leaves what was there before."""
+    fresh = file.with_name(file.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
+        out.write(content)
+    fresh.replace(file)
+
+
 def _ports(name: str, folder: Path) -> Ports:
     file = folder / "instance.json"
     if file.exists():
         return _complete(json.loads(file.read_text())["ports"])
     ports = Ports() if name == "default" else _free_block(folder.parent)
-    file.write_text(json.dumps({"name": name, "ports": asdict(ports)}, indent=2) + "\n")
+    content = json.dumps({"name": name, "ports": asdict(ports)}, indent=2) + "\n"
+    write_whole(file, content.encode())
     return ports
 
 
@@ -224,8 +234,8 @@ def _secrets(folder: Path) -> Secrets:
     made = {field.name: secrets.token_hex(16) for field in fields(Secrets)}
     made["webhook"] = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
     if missing := made.keys() - kept:
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(kept | {name: made[name] for name in missing}, indent=2) + "\n")
+        content = json.dumps(kept | {name: made[name] for name in missing}, indent=2) + "\n"
+        write_whole(file, content.encode(), mode=0o600)
     return Secrets(**(made | kept))
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -96,6 +97,24 @@ def test_a_secret_that_an_older_version_did_not_have_is_added(tmp_path: Path) ->
 
     assert later.erp == first.erp
     assert Instance.load("x").secrets == later
+
+
+def test_a_full_disk_takes_no_secrets_away(tmp_path: Path) -> None:
+    Instance.load("x")
+    file = tmp_path / "x/secrets.json"
+    kept = json.loads(file.read_text())
+    del kept["webhook"]
+    file.write_text(json.dumps(kept))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(TongbuError):
+            Instance.load("x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert json.loads(file.read_text()) == kept
+    assert Instance.load("x").secrets.erp == kept["erp"]
 
 
 def test_a_folder_that_can_not_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from schemas.errors import ServiceUnavailable, TongbuError
 from streams.seal import KEY_FILE, new_key
-from tongbu.instance import HOST, Instance
+from tongbu.instance import HOST, Instance, write_whole
 from tongbu.stack import data_folders, services
 from tongbu.stack.artifacts import complete_mysql, fetch
 from tongbu.stack.display import Progress
@@ -161,8 +161,7 @@ def _make_key(instance: Instance) -> None:
     """Make the key that seals dead letters; without it they keep no original."""
     key_file = instance.folder / KEY_FILE
     if not key_file.exists():
-        key_file.touch(mode=0o600)
-        key_file.write_bytes(new_key())
+        write_whole(key_file, new_key(), mode=0o600)
 
 
 def _begin(supervisor: Supervisor, service: Service) -> None:
