@@ -1,7 +1,8 @@
-"""Mirrored tables in PostgreSQL: rows come as text, and every value is cast to its column's type."""
+"""Mirrored tables in PostgreSQL: rows come as text, and every value is cast to its column's type, of any length."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,10 @@ import orjson
 from sink_writers.dialects.postgresql_apply import quote
 from sink_writers.mirror_types import target_type
 from sink_writers.mirrors import Column, MirrorTable, Values
+
+#: A cast to one of these cuts what is too long, without a word; an assignment refuses it.
+_CUTS = re.compile(r"(character varying|character|bit varying|bit)\(\d+\)")
+_OF_ANY_LENGTH = {"character": "bpchar", "bit": "bit varying"}
 
 
 class PostgresqlMirror:
@@ -140,7 +145,7 @@ def _digest(table: MirrorTable) -> str:
 def _same(table: MirrorTable) -> str:
     """Compare the key of a row `t` with that of a given one `x`."""
     return " and ".join(
-        f"t.{_q(name)} = x.c{number}::{_p(table.column(name).target)}"
+        f"t.{_q(name)} = x.c{number}::{_whole(table.column(name).target)}"
         for number, name in enumerate(table.key)
     )
 
@@ -150,7 +155,12 @@ def _rows(columns: int) -> str:
 
 
 def _cast(columns: Sequence[Column]) -> str:
-    return ", ".join(f"x.c{number}::{_p(each.target)}" for number, each in enumerate(columns))
+    return ", ".join(f"x.c{number}::{_whole(each.target)}" for number, each in enumerate(columns))
+
+
+def _whole(column_type: str) -> str:
+    """Give the type without the length that a cast would cut at."""
+    return _p(_CUTS.sub(lambda cuts: _OF_ANY_LENGTH.get(cuts[1], cuts[1]), column_type))
 
 
 def _json(rows: Sequence[Values]) -> str:

@@ -194,6 +194,20 @@ def test_a_refused_row_with_a_long_key_is_set_aside_and_a_later_state_closes_it(
     assert mirror.target.set_aside() == {}
 
 
+def test_a_value_that_is_too_long_for_its_column_is_set_aside_and_never_cut(mirror):
+    mirror.columns = {"id": "character varying(5)", "name": "character(3)", "flags": "bit(2)"}
+    row = {"id": "1", "name": "abc", "flags": None}
+    mirror.apply(mirror.message(row, row | {"id": "123456"}))
+    mirror.apply(mirror.message(row | {"id": "2", "name": "abcd"}, gone=[("1 to be cut",)]))
+    mirror.apply(mirror.message(row | {"id": "3", "flags": "101"}))
+    assert [each[0] for each in mirror.rows()] == ["1"]
+    mirror.columns = {"id": "character varying(9)", "name": "character(9)", "flags": "bit(3)"}
+    mirror.apply(mirror.message(row | {"id": "4", "flags": "111"}))
+    mirror.tend()
+
+    assert [each[0] for each in mirror.rows()] == ["1", "123456", "2", "3", "4"]
+
+
 @pytest.mark.parametrize("ended_by", ["truncate", "fill"])
 def test_a_table_is_emptied_however_long_that_takes(mirror, monkeypatch, stack_instance, ended_by):
     monkeypatch.setattr(
