@@ -3,7 +3,8 @@ How rows reach MariaDB and MySQL: multi-row statements inside one transaction.
 
 The owner reads the versions and fences of a batch's keys first (it holds the position's row lock, so nobody else
 writes them). New rows are inserted and known ones updated by different statements: INSERT … ON DUPLICATE KEY UPDATE
-of a new row may meet another row's unique value, and would then overwrite that row without a word.
+of a new row may meet another row's unique value, and would then overwrite that row without a word. So may that of a
+known row where its id is not the primary key: there rows are updated one by one.
 
 Values are spelled here and not by the driver, whose way through its tables of types took twice as long
 (docs/performance.md).
@@ -23,10 +24,13 @@ from pymysql.converters import escape_item, escape_string
 from sink_writers.changes import Changes, Row
 from sink_writers.dialects.mariadb_mirror import quote
 from sink_writers.sink import Fenced, Move
-from sink_writers.sql import inside
-from sink_writers.tables import TargetTable
+from sink_writers.sql import grouped, inside
+from sink_writers.tables import Column, TargetTable
 
 MINE = "binding = %s and topic = %s and partition_no = %s"
+
+_UNIQUE_KEYS = """select index_name, column_name from information_schema.statistics
+   where table_schema = database() and table_name = %s and non_unique = 0"""
 
 #: As long as a statement of several rows may become, in characters; far below the servers' max_allowed_packet.
 _LONGEST = 1 << 20
@@ -39,6 +43,7 @@ class Writer:
     def __init__(self, tables: list[TargetTable]) -> None:
         """Learn which tables belong together."""
         self._referring: dict[str, list[tuple[str, str]]] = {}
+        self._meeting: dict[str, bool] = {}
         self._roots = [table for table in tables if table.parent is None]
         self._children = {
             root.name: [table for table in tables if table.parent == root.name]
@@ -77,11 +82,48 @@ class Writer:
         for column in table.to_itself:
             new = _parents_first(new, table.id, column)
         _insert(cursor, table, new)
-        _insert(cursor, table, known, _guarded_assignments(table))
+        self._overwrite(cursor, table, known)
         for child in self._children[table.name]:
             owner = child.key[0]
             mine = [row for row in puts.get(child.name, ()) if row[owner] in taken]
-            _difference(cursor, child, [row[table.id] for row in known], mine)
+            self._difference(cursor, child, [row[table.id] for row in known], mine)
+
+    def _overwrite(self, cursor: Any, table: TargetTable, rows: Sequence[Row]) -> None:
+        """Overwrite rows that are there."""
+        if rows and self._may_meet_others(cursor, table):
+            for row in rows:
+                _update(cursor, table, row)
+        else:
+            _insert(cursor, table, rows, _assignments(table))
+
+    def _may_meet_others(self, cursor: Any, table: TargetTable) -> bool:
+        """Tell whether the server may look for a row by another unique key than the table's; asks once per table."""
+        if table.name not in self._meeting:
+            cursor.execute(_UNIQUE_KEYS, [table.name])
+            keys = grouped(cursor.fetchall())
+            ours = {column.name for column in table.columns}
+            self._meeting[table.name] = keys.get("PRIMARY") != set(table.key) and any(
+                names != set(table.key) and names & ours for names in keys.values()
+            )
+        return self._meeting[table.name]
+
+    def _difference(
+        self, cursor: Any, child: TargetTable, known: Sequence[str], rows: Sequence[Row]
+    ) -> None:
+        """Make the children what came; `known` are the owners that may have some. The server leaves equal ones alone."""
+        owner, key = child.key
+        query = (
+            f"select {quote(owner)}, {quote(key)} from {quote(child.name)} where {quote(owner)} in "
+        )
+        there = set(inside(cursor, query, known))
+        gone = there - {(row[owner], row[key]) for row in rows}
+        if gone:
+            cursor.executemany(
+                f"delete from {quote(child.name)} where {quote(owner)} = %s and {quote(key)} = %s",
+                sorted(gone),
+            )
+        _insert(cursor, child, [row for row in rows if (row[owner], row[key]) not in there])
+        self._overwrite(cursor, child, [row for row in rows if (row[owner], row[key]) in there])
 
     def _follow(self, cursor: Any, name: str, moved: list[Row]) -> None:
         """Let the rows that refer to an id that has moved follow it."""
@@ -168,14 +210,23 @@ def _run(cursor: Any, statement: str, keys: Sequence[str]) -> None:
         pass
 
 
-def _guarded_assignments(table: TargetTable) -> list[str]:
-    """Assign only from newer rows; assignments go from left to right, so the version comes last."""
+def _assignments(table: TargetTable) -> list[str]:
+    """Assign, to a root only from newer rows; assignments go from left to right, so the version comes last."""
     names = [quote(column.name) for column in table.values]
-    if not table.keeps_version:  # told by the fences before
+    if table.parent or not table.keeps_version:  # told by the owner, or by the fences, before
         return [f"{name} = values({name})" for name in names or [quote(table.id)]]
     version = quote(table.version)
     names.sort(key=version.__eq__)
     return [f"{name} = if(values({version}) > {version}, values({name}), {name})" for name in names]
+
+
+def _update(cursor: Any, table: TargetTable, row: Row) -> None:
+    """Overwrite one row that is there, found by the table's key alone; what is newer was told before."""
+    spelled = {column.name: _spell(column, row) for column in table.columns}
+    named = {name: f"{quote(name)} = {value}" for name, value in spelled.items()}
+    key = " and ".join(named[name] for name in table.key)
+    values = [named[column.name] for column in table.values] or [named[table.id]]
+    cursor.execute(f"update {quote(table.name)} set {', '.join(values)} where {key}")
 
 
 def _insert(
@@ -204,6 +255,11 @@ def _values(table: TargetTable, rows: Sequence[Row]) -> Iterator[str]:
             some, size = [], 0
     if some:
         yield ",".join(some)
+
+
+def _spell(column: Column, row: Row) -> str:
+    value = row[column.name]
+    return _json(value) if column.kind == "json" else _SPELLED.get(type(value), _other)(value)
 
 
 def _text(value: str) -> str:
@@ -236,27 +292,6 @@ _SPELLED: dict[type, Callable[[Any], str]] = {
     date: lambda value: f"'{value.isoformat()}'",
     datetime: _moment,
 }
-
-
-def _difference(cursor: Any, child: TargetTable, known: Sequence[str], rows: Sequence[Row]) -> None:
-    """Make the children what came; `known` are the owners that may have some. The server leaves equal ones alone."""
-    owner, key = child.key
-    query = f"select {quote(owner)}, {quote(key)} from {quote(child.name)} where {quote(owner)} in "
-    there = set(inside(cursor, query, known))
-    gone = there - {(row[owner], row[key]) for row in rows}
-    if gone:
-        cursor.executemany(
-            f"delete from {quote(child.name)} where {quote(owner)} = %s and {quote(key)} = %s",
-            sorted(gone),
-        )
-    _insert(cursor, child, [row for row in rows if (row[owner], row[key]) not in there])
-    _insert(
-        cursor,
-        child,
-        [row for row in rows if (row[owner], row[key]) in there],
-        [f"{quote(each.name)} = values({quote(each.name)})" for each in child.values]
-        or [f"{quote(owner)} = {quote(owner)}"],
-    )
 
 
 def _parents_first(rows: Sequence[Row], key: str, column: str) -> list[Row]:

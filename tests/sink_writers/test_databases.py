@@ -92,6 +92,44 @@ def test_a_constraint_that_is_checked_at_commit_sets_one_record_aside(database, 
     assert database.set_aside() == {"c1": 3}
 
 
+@pytest.fixture(params=["null", "not null"])
+def beside(database, world, request):
+    """Customers in a table with a key of its own, where the id stands beside it, behind a name that is unique, too."""
+    for each in ("sales_order_line", "sales_order", "customer"):
+        database.query(f"drop table {database.own(database.prefix + each)}")
+    table, is_pg = database.own(database.prefix + "customer"), database.spec.kind == "postgresql"
+    own_key = "bigint generated always as identity" if is_pg else "bigint auto_increment"
+    collate = "" if is_pg else "collate utf8mb4_bin"
+    database.query(
+        f"create table {table} (nr {own_key} primary key, name varchar(60) {request.param} unique, "
+        f"customer_no varchar(40) {collate} {request.param} unique, version bigint)"
+    )
+    chosen = database.spec.entities["customer"].model_copy(
+        update={"columns": {"id": "customer_no"}, "fields": ["name"]}
+    )
+    database.spec = database.spec.model_copy(update={"entities": {"customer": chosen}})
+    targets.apply(database.spec, targets.plan(database.spec, world.catalog))
+    database.apply(
+        world.message(world.customer("c1", 1, name="a"), world.customer("c2", 1, name="b"))
+    )
+    query = f"select customer_no, name, version from {table} order by customer_no"
+    return database, lambda: database.query(query)
+
+
+def test_a_row_whose_id_is_not_the_primary_key_never_overwrites_another_by_a_unique_value(
+    beside, world
+):
+    target, rows = beside
+    target.apply(world.message(world.customer("c1", 2, name="b")))
+    assert rows() == [("c1", "a", 1), ("c2", "b", 1)]
+    assert target.set_aside() == {"c1": 2}
+    target.apply(world.message(world.customer("c2", 3, name="it's")))
+    target.tend()
+
+    assert rows() == [("c1", "b", 2), ("c2", "it's", 3)]
+    assert target.set_aside() == {}
+
+
 def test_reasons_name_the_trouble_and_never_a_value(unique, world):
     unique.apply(world.message(world.customer("c1", 1, name="secret")))
     unique.apply(world.message(world.customer("c2", 2, name="secret")))
