@@ -21,7 +21,7 @@ from sink_writers.tables import TargetTable
 _UNIQUE = """select distinct s.column_name from information_schema.statistics s
     join information_schema.columns c using (table_schema, table_name, column_name)
    where s.table_schema = database() and s.table_name = %s and s.non_unique = 0
-     and s.index_name <> 'PRIMARY' and c.is_nullable = 'YES'"""
+     and s.index_name <> 'PRIMARY' and c.is_nullable = 'YES' and s.column_name <> %s"""
 
 
 class MariadbDatabase(Mariadb):
@@ -99,7 +99,7 @@ class MariadbDatabase(Mariadb):
     def unique_columns(self, cursor: Any, table: TargetTable) -> list[str]:
         """Ask the catalog once per table."""
         if table.name not in self._unique:
-            cursor.execute(_UNIQUE, [table.name])
+            cursor.execute(_UNIQUE, [table.name, table.id])
             self._unique[table.name] = [quote(name) for (name,) in cursor.fetchall()]
         return self._unique[table.name]
 

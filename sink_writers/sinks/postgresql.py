@@ -28,7 +28,7 @@ _OPTIONS = (
 
 _UNIQUE = """select distinct quote_ident(a.attname) from pg_index i
     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
-   where i.indrelid = %s::regclass and i.indisunique and not i.indisprimary and not a.attnotnull"""
+   where i.indrelid = %s::regclass and i.indisunique and not i.indisprimary and not a.attnotnull and a.attname <> %s"""
 
 
 class PostgresqlDatabase(Postgresql):
@@ -138,7 +138,7 @@ class PostgresqlDatabase(Postgresql):
     def unique_columns(self, cursor: psycopg.Cursor[Any], table: TargetTable) -> list[str]:
         """Ask the catalog once per table."""
         if table.name not in self._unique:
-            cursor.execute(_UNIQUE, [self.table(table.name)])
+            cursor.execute(_UNIQUE, [self.table(table.name), table.id])
             self._unique[table.name] = [name for (name,) in cursor.fetchall()]
         return self._unique[table.name]
 

@@ -130,6 +130,19 @@ def test_a_row_whose_id_is_not_the_primary_key_never_overwrites_another_by_a_uni
     assert target.set_aside() == {}
 
 
+def test_an_id_that_may_be_null_is_kept_while_unique_values_swap(beside, world):
+    target, rows = beside
+    target.apply(
+        world.message(world.customer("c1", 2, name="b"), world.customer("c2", 2, name="a"))
+    )
+    left = target.set_aside()
+
+    assert rows() == [("c1", "b", 2), ("c2", "a", 2)] or (rows(), left) == (
+        [("c1", "a", 1), ("c2", "b", 1)],  # a name that must not be null can't be out of the way
+        {"c1": 2, "c2": 2},
+    )
+
+
 def test_reasons_name_the_trouble_and_never_a_value(unique, world):
     unique.apply(world.message(world.customer("c1", 1, name="secret")))
     unique.apply(world.message(world.customer("c2", 2, name="secret")))
