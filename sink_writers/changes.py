@@ -22,7 +22,8 @@ class Changes:
     """
     Per table name: rows to put (children with those of their parents), ids that moved, ids to delete.
 
-    A move is {"from", "to"}: rows that refer to the one follow to the other. A removal is {"id", "version"}.
+    A move is {"from", "to", "version"}: rows that refer to the one and are older follow to the other; newer ones know of it.
+    A removal is {"id", "version"}.
     """
 
     puts: dict[str, list[Row]] = field(default_factory=dict)
@@ -120,7 +121,11 @@ def merge(entries: Iterable[Entry]) -> Changes:
             gone = {"id": entry.record.key, "version": entry.record.version}
             changes.removals.setdefault(entry.table.name, []).append(gone)
         if entry.previous_id is not None:
-            move = {"from": entry.previous_id, "to": entry.record.key}
+            move = {
+                "from": entry.previous_id,
+                "to": entry.record.key,
+                "version": entry.record.version,
+            }
             changes.moves.setdefault(entry.table.name, []).append(move)
     return changes
 

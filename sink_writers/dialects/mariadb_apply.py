@@ -42,7 +42,7 @@ class Writer:
 
     def __init__(self, tables: list[TargetTable]) -> None:
         """Learn which tables belong together."""
-        self._referring: dict[str, list[tuple[str, str]]] = {}
+        self._referring: dict[str, list[tuple[TargetTable, str]]] = {}
         self._meeting: dict[str, bool] = {}
         self._roots = [table for table in tables if table.parent is None]
         self._children = {
@@ -51,9 +51,7 @@ class Writer:
         }
         for table in tables:
             for reference in table.references:
-                self._referring.setdefault(reference.table, []).append(
-                    (table.name, reference.column)
-                )
+                self._referring.setdefault(reference.table, []).append((table, reference.column))
 
     def write(self, cursor: Any, changes: Changes) -> None:
         """Put parents first, follow moves, remove children first."""
@@ -126,12 +124,29 @@ class Writer:
         self._overwrite(cursor, child, [row for row in rows if (row[owner], row[key]) in there])
 
     def _follow(self, cursor: Any, name: str, moved: list[Row]) -> None:
-        """Let the rows that refer to an id that has moved follow it."""
+        """Let the rows that refer to an id that has moved, and are older than the move, follow it."""
         for table, column in self._referring.get(name, ()):
             cursor.executemany(
-                f"update {quote(table)} set {quote(column)} = %s where {quote(column)} = %s",
-                [(each["to"], each["from"]) for each in moved],
+                f"update {quote(table.name)} t set t.{quote(column)} = %s "
+                f"where t.{quote(column)} = %s and {self._older(table)}",
+                [(each["to"], each["from"], each["version"]) for each in moved],
             )
+
+    def _older(self, table: TargetTable) -> str:
+        """Give the condition that a row `t`, or its owner, is older than a version."""
+        root = next(each for each in self._roots if each.name == (table.parent or table.name))
+        own = f"t.{quote(table.id)}"
+        if not root.keeps_version:
+            return (
+                f"not exists (select 1 from tongbu_fence f where f.table_name = {_text(root.name)} "
+                f"and f.record_key = convert({own} using utf8mb4) and f.version >= %s)"
+            )
+        if root is table:
+            return f"t.{quote(root.version)} < %s"
+        return (
+            f"exists (select 1 from {quote(root.name)} r where r.{quote(root.id)} = {own} "
+            f"and r.{quote(root.version)} < %s)"
+        )
 
     def _remove(self, cursor: Any, table: TargetTable, rows: list[Row]) -> None:
         keys = [(row["id"], row["version"]) for row in rows]

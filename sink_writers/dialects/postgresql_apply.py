@@ -7,7 +7,7 @@ temporary tables (`python -m bench writes` tells from how many on), and a second
 argument is
 
     {"binding", "topic", "partition", "epoch", "from", "to", "lane_offset",      the compare-and-set; absent in a retry
-     "<table>": [rows], "<child table>": [rows], "<table>~": [{"from", "to"}], "<table>-": [{"id", "version"}]}
+     "<table>": [rows], "<child table>": [rows], "<table>~": [{"from", "to", "version"}], "<table>-": [{"id", "version"}]}
 
 Only a row whose version is above the stored one, and above a fence, is taken; the children of a taken row
 become exactly what came with it, and rows that are equal already are not written. What is deferrable (foreign keys
@@ -144,16 +144,31 @@ class _Writer:
       select from {self._rows(child, keys)} where x.{owner} = t.{owner} and x.{key} = t.{key});"""
 
     def follow(self) -> list[str]:
-        """Let the rows that refer to an id that has moved follow it."""
+        """Let the rows that refer to an id that has moved, and are older than the move, follow it."""
         return [
             f"""  if batch ? {_literal(reference.table + "~")} then
     update {self._name(table)} t set {quote(reference.column)} = x."to"
-      from jsonb_to_recordset(batch->{_literal(reference.table + "~")}) x("from" text, "to" text)
-      where t.{quote(reference.column)} = x."from";
+      from jsonb_to_recordset(batch->{_literal(reference.table + "~")}) x("from" text, "to" text, version bigint)
+      where t.{quote(reference.column)} = x."from" and {self._older(table)};
   end if;"""
             for table in self._tables
             for reference in table.references
         ]
+
+    def _older(self, table: TargetTable) -> str:
+        """Give the condition that a row `t`, or its owner, is older than `x`."""
+        root = next(each for each in self._tables if each.name == (table.parent or table.name))
+        if not root.keeps_version:
+            rule = _FENCE_RULE.replace("x.{id}", "t.{id}").replace("x.{version}", "x.version")
+            name = _literal(root.name)
+            return rule.format(fence=self._own("fence"), name=name, id=quote(table.id))
+        version = quote(root.version)
+        if root is table:
+            return f"t.{version} < x.version"
+        return (
+            f"exists (select from {self._name(root)} r where r.{quote(root.id)} = t.{quote(table.id)} "
+            f"and r.{version} < x.version)"
+        )
 
     def remove(self, table: TargetTable) -> str:
         """Delete rows of lower versions, children first, and leave a fence against older records that come late."""

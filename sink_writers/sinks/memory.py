@@ -140,7 +140,7 @@ class MemorySink:
             self.entities[entry.key] = entry.rows
         if entry.previous_id is not None:
             moved = entry.table.name, entry.previous_id
-            for row, column in self._referring(moved):
+            for row, column in self._referring(moved, older_than=entry.record.version):
                 row[column] = entry.record.key
         self._close(entry)
 
@@ -155,13 +155,13 @@ class MemorySink:
         self._close(entry)
         return True
 
-    def _referring(self, key: Key) -> list[tuple[Row, str]]:
+    def _referring(self, key: Key, older_than: int | None = None) -> list[tuple[Row, str]]:
         """Give the rows that refer to an entity, with the column that does."""
         name, id_ = key
         return [
             (row, reference.column)
             for other, rows in self.entities.items()
-            if other != key
+            if other != key and (older_than is None or self._stored(rows, other) < older_than)
             for table in self._rows.tables
             for reference in table.references
             if reference.table == name

@@ -404,6 +404,40 @@ def test_rows_that_refer_to_a_moved_id_follow_it(target, world):
     assert target.set_aside() == {}
 
 
+def test_rows_that_came_with_a_move_or_after_it_do_not_follow_it(target, world):
+    """Codes are shifted, and the orders of one customer with them: c2 becomes c3, then c1 becomes c2."""
+    customer, order = world.customer, world.order
+    target.apply(
+        world.message(
+            customer("c1", 1),
+            customer("c2", 1),
+            customer("p1", 1),
+            world.unit("u1", 1),
+            world.unit("u2", 1, parent_id="u1"),
+            *(order(f"o{n}", 1, customer_id=f"c{n}") for n in (1, 2)),
+            *(order(f"old{n}", 1, customer_id=f"c{n}") for n in (1, 2)),
+        )
+    )
+    target.apply(
+        world.message(
+            customer("c3", 2, "create", previous_id="c2"),
+            customer("c2", 2, previous_id="c1"),
+            customer("c1", 2, "delete"),
+            order("o1", 2, customer_id="c2"),
+            order("o2", 2, customer_id="c3"),
+            world.unit("u3", 2, "create", previous_id="u1"),
+            world.unit("u1", 2, parent_id="u3"),
+            world.unit("u4", 2, parent_id="u1"),
+        )
+    )
+
+    orders = {row["id"]: row["customer_id"] for row in target.rows("sales_order")}
+    assert orders == {"o1": "c2", "o2": "c3", "old1": "c2", "old2": "c3"}
+    parents = {row["id"]: row["parent_id"] for row in target.rows("org_unit")}
+    assert parents == {"u1": "u3", "u2": "u3", "u3": None, "u4": "u1"}
+    assert target.set_aside() == {}
+
+
 # -- fills
 
 
