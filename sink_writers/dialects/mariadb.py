@@ -85,6 +85,8 @@ _DATA = {
     ER.ROW_IS_REFERENCED_2,
     ER.DUP_ENTRY,
     ER.CONSTRAINT_FAILED,
+    1644,  # what a trigger raises (SIGNAL)
+    ER.VIEW_CHECK_FAILED,
     3819,  # MySQL: a CHECK constraint
 }
 _KINDS = {number: name for name, number in vars(ER).items() if isinstance(number, int)}

@@ -307,12 +307,13 @@ def refusal(error: psycopg.Error) -> str | None:
     """
     Say why driver or target refuse a record as it is, without a value of it; None for any other error.
 
-    By SQLSTATE class: 21 (a row twice in one statement), 22 (data), 23 (constraint), 54 (limits). The words for 22
-    quote the value, so its condition stands for them; DETAIL and CONTEXT of all quote the row.
+    By SQLSTATE class: 21 (a row twice in one statement), 22 (data), 23 (constraint), 44 (of a view), 54 (limits), and what a
+    trigger raises. The words for 22 and a trigger's may quote the value, so the condition stands for them; DETAIL and
+    CONTEXT of all quote the row.
     """
-    if isinstance(error, psycopg.DataError):
+    if isinstance(error, psycopg.DataError | pg.RaiseException):
         said = re.sub(r"\B(?=[A-Z])", " ", type(error).__name__).lower()
-    elif (error.sqlstate or "")[:2] in ("21", "23", "54"):
+    elif (error.sqlstate or "")[:2] in ("21", "23", "44", "54"):
         said = str(error.diag.message_primary)
     else:
         return None

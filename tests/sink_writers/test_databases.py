@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from urllib.parse import urlsplit, urlunsplit
@@ -153,6 +154,43 @@ def test_reasons_name_the_trouble_and_never_a_value(unique, world):
 
     assert f"unique_{unique.place.binding}" in reason
     assert "secret" not in reason
+
+
+def refuse_by_trigger(database, name, admin):
+    """Let a trigger of the target's owner refuse customers of a name; MariaDB's are its administrator's to make."""
+    table, schema = database.own(database.prefix + "customer"), database.spec.schema_
+    head = f"create trigger no_{database.place.binding} before insert on {table} for each row"
+    if database.spec.kind == "postgresql":
+        database.query(
+            f"create function {schema}.no() returns trigger language plpgsql as $$ begin if new.name = '{name}' "
+            "then raise exception 'no %', new.name; end if; return new; end $$"
+        )
+        database.query(f"{head} execute function {schema}.no()")
+        return
+    says = f"concat('no ', '{name}')"
+    trigger = (
+        f"{head} begin declare said text; if new.name = '{name}' then set said = {says}; "
+        "signal sqlstate '45000' set message_text = said; end if; end"
+    )
+    dsn = admin if database.spec.kind == "mariadb" else database.spec.dsn
+    path = {"database": urlsplit(database.spec.dsn).path.lstrip("/")}
+    with pymysql.connect(**(mysql_arguments(dsn) | path)) as root:
+        root.cursor().execute(trigger)
+
+
+def test_what_a_trigger_of_the_target_refuses_is_set_aside(database, world, stack_instance):
+    refuse_by_trigger(database, "secret", stack_instance.mariadb_admin_dsn())
+    database.apply(
+        world.message(world.customer("c1", 1, name="secret"), world.customer("c2", 1, name="b"))
+    )
+
+    assert names(database) == {"c2": "b"}
+    assert database.set_aside() == {"c1": 1}
+    ((reason,),) = database.query(
+        f"select reason from {database.own('tongbu_set_aside')} where binding = '{database.spec.binding}'"
+    )
+    assert "secret" not in reason
+    assert re.search(r"raise exception|1644", reason)
 
 
 def test_trailing_spaces_and_case_make_other_keys(database, world):
