@@ -120,8 +120,14 @@ def _q(name: str) -> str:
 
 
 def _digest(table: MirrorTable) -> str:
-    key = ", ".join(f"hex(cast({_q(name)} as char))" for name in table.key)
+    key = ", ".join(_hex(table.column(name)) for name in table.key)
     return f"sha2(concat_ws(',', {key}), 256)"
+
+
+def _hex(column: Column) -> str:
+    """Spell a value by its bytes; as text, bytes that are no UTF-8 are NULL in MariaDB, and all such keys alike."""
+    name = _q(column.name)
+    return f"hex({name})" if _BYTES.match(column.target) else f"hex(cast({name} as char))"
 
 
 def _same(table: MirrorTable) -> str:
@@ -155,11 +161,12 @@ def _geometry(text: str) -> bytes:
     return struct.pack("<I", int(srid)) + bytes.fromhex(wkb)
 
 
+_BYTES = re.compile(r"\w*(binary|blob)")
 #: Types whose text the server would read otherwise: a bit's as characters, a year's 0 as 2000.
 _CONVERTERS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
     (re.compile(r"bit"), lambda text: int(text, 2)),
     (re.compile(r"year"), int),
-    (re.compile(r"\w*(binary|blob)"), lambda text: bytes.fromhex(text[2:])),
+    (_BYTES, lambda text: bytes.fromhex(text[2:])),
     (
         re.compile(r"geometry|point|linestring|polygon|multi(point|linestring|polygon)"),
         _geometry,

@@ -35,6 +35,7 @@ class Mirror:
         self.version = 0
         self.columns = {"id": "text", "name": "character varying(20)"}
         self.key = ["id"]
+        self.of = "postgresql"
 
     @property
     def database(self):
@@ -76,7 +77,7 @@ class Mirror:
         value = {
             "source": "erp",
             "table": "public.items",
-            "database": "postgresql",
+            "database": self.of,
             "targets": {self.target.spec.binding: self.name},
             "columns": [{"name": name, "type": kind} for name, kind in self.columns.items()],
             "key": self.key,
@@ -172,6 +173,19 @@ def test_a_row_that_is_written_while_a_fill_ends_stays_although_the_end_is_tried
     mirror.apply(*batch)
 
     assert [row[0] for row in mirror.rows()] == ["1", "2", "3", "4"]
+
+
+def test_a_fill_tells_rows_apart_whose_keys_are_bytes(mirror):
+    mirror.of, is_pg = mirror.kind, mirror.kind == "postgresql"
+    mirror.columns = {"id": "bytea" if is_pg else "binary(16)", "name": "text"}
+    rows = [
+        {"id": ("\\x" if is_pg else "0x") + byte * 16, "name": byte} for byte in ("01", "e2", "f1")
+    ]
+    mirror.apply(mirror.message(*rows))
+    mirror.begin_fill()
+    mirror.apply(mirror.message(rows[2], chunk=Chunk("f", "public.items", "", "", last=True)))
+
+    assert [row[1] for row in mirror.rows()] == ["f1"]
 
 
 def test_a_refused_row_with_a_long_key_is_set_aside_and_a_later_state_closes_it(mirror):
