@@ -87,7 +87,7 @@ def continues(database: Database, cursor: Any, binding: str, message: Message) -
     cursor.execute(
         f"select 1 from {database.table('tongbu_fill')} "
         f"where {_MINE} and fill_id = %s and reached = %s and is_done = 0 for update",
-        [binding, message.source, chunk.entity, chunk.id, short(chunk.after)],
+        [binding, message.source, chunk.entity, chunk.id, database.letter_key(short(chunk.after))],
     )
     return bool(cursor.fetchall())
 
@@ -102,7 +102,7 @@ def note(
         f"update {database.table('tongbu_fill')} set reached = %s, records = records + %s, "
         f"deleted = deleted + %s, is_done = %s, moved_at = current_timestamp(6) where {_MINE}",
         [
-            short(chunk.to), brought, deleted, int(chunk.last),
+            database.letter_key(short(chunk.to)), brought, deleted, int(chunk.last),
             binding, message.source, chunk.entity,
         ],
     )  # fmt: skip
@@ -110,7 +110,12 @@ def note(
 
 def short(id_: str) -> str:
     """Give an id as long as the columns of MariaDB and MySQL allow; the key of a mirrored row may be longer."""
-    return id_ if len(id_) <= _LONGEST_ID else hashlib.sha256(id_.encode()).hexdigest()
+    return id_ if len(id_) <= _LONGEST_ID else digest(id_)
+
+
+def digest(id_: str) -> str:
+    """Give what stands for an id that a column can't hold."""
+    return hashlib.sha256(id_.encode()).hexdigest()
 
 
 def _in_range(database: Database, cursor: Any, message: Message, table: TargetTable) -> set[str]:
@@ -124,10 +129,13 @@ def _in_range(database: Database, cursor: Any, message: Message, table: TargetTa
     ):
         bytewise = database.bytewise(column)
         # ";" follows ":", so this is the range of the ids that begin with "<source>:".
-        bounds = [f"{message.source}:", f"{message.source};", chunk.after]
+        bounds = [f"{message.source}:", f"{message.source};", database.comparable(chunk.after)]
         query = f"select {column} from {source} where {bytewise} > %s and {bytewise} < %s and {bytewise} > %s"
         if not chunk.last:
-            query, bounds = f"{query} and {bytewise} <= %s", [*bounds, chunk.to]
+            query, bounds = (
+                f"{query} and {bytewise} <= %s",
+                [*bounds, database.comparable(chunk.to)],
+            )
         cursor.execute(query + where, [*bounds, table.name] if where else bounds)
         found |= {row[0] for row in cursor.fetchall()}
     return found

@@ -103,7 +103,7 @@ class PostgresqlMirror:
         """Delete rows by key."""
         cursor.execute(
             f"delete from {_p(self._name(table.name))} t using {_rows(len(table.key))} where {_same(table)}",
-            [_json(keys)],
+            [_json(_there(keys))],
         )
 
     def mark(
@@ -113,7 +113,7 @@ class PostgresqlMirror:
         cursor.execute(
             f"insert into {seen} select %s, %s, {_digest(table)} from {_p(self._name(table.name))} t "
             f"join {_rows(len(table.key))} on {_same(table)} on conflict do nothing",
-            [binding, table.name, _json(keys)],
+            [binding, table.name, _json(_there(keys))],
         )
 
     def delete_unmarked(self, cursor: Any, seen: str, binding: str, table: MirrorTable) -> int:
@@ -161,6 +161,11 @@ def _cast(columns: Sequence[Column]) -> str:
 def _whole(column_type: str) -> str:
     """Give the type without the length that a cast would cut at."""
     return _p(_CUTS.sub(lambda cuts: _OF_ANY_LENGTH.get(cuts[1], cuts[1]), column_type))
+
+
+def _there(keys: Sequence[Values]) -> list[Values]:
+    """Leave out keys with a NUL, which no row can have."""
+    return [key for key in keys if not any("\0" in (value or "") for value in key)]
 
 
 def _json(rows: Sequence[Values]) -> str:

@@ -115,6 +115,10 @@ class MariadbDatabase(Mariadb):
         """Give a digest in place of a key that is longer than the column."""
         return fills.short(key)
 
+    def comparable(self, id_: str) -> str:
+        """A text may have any character."""
+        return id_
+
     def days_ago(self, days: int) -> str:
         """Give the expression."""
         return f"now() - interval {days} day"

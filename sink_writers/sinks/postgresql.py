@@ -10,6 +10,7 @@ import orjson
 import psycopg
 
 from schemas.declarations import RelationalBinding
+from sink_writers import fills
 from sink_writers.changes import Changes, Row
 from sink_writers.dialects.postgresql import Postgresql, explain, is_fenced, refusal
 from sink_writers.dialects.postgresql_apply import apply_function, brought, quote, stage
@@ -25,6 +26,9 @@ _OPTIONS = (
     "-c enable_seqscan=off -c jit=off -c timezone=UTC -c synchronous_commit=on "
     "-c lock_timeout=4s -c idle_in_transaction_session_timeout=4s -c statement_timeout=60s"
 )
+
+#: A text of PostgreSQL holds every character but this one.
+_NUL = "\0"
 
 _UNIQUE = """select distinct quote_ident(a.attname) from pg_index i
     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
@@ -119,8 +123,8 @@ class PostgresqlDatabase(Postgresql):
         staged: bool,
     ) -> str | None:
         batch: dict[str, Any] = dict(puts)
-        batch |= {f"{table}~": moved for table, moved in changes.moves.items()}
-        batch |= {f"{table}-": gone for table, gone in changes.removals.items()}
+        batch |= {f"{table}~": _there(moved, "from") for table, moved in changes.moves.items()}
+        batch |= {f"{table}-": _there(gone, "id") for table, gone in changes.removals.items()}
         if move is not None:
             batch |= {
                 "binding": move.place.binding,
@@ -151,8 +155,12 @@ class PostgresqlDatabase(Postgresql):
         return column
 
     def letter_key(self, key: str) -> str:
-        """A text may have any length."""
-        return key
+        """Give a digest in place of a key that no text can hold; it may have any length."""
+        return fills.digest(key) if _NUL in key else key
+
+    def comparable(self, id_: str) -> str:
+        """Give what stands before a NUL, which no text has: every other one is as much above or below."""
+        return id_.partition(_NUL)[0]
 
     def days_ago(self, days: int) -> str:
         """Give the expression."""
@@ -163,6 +171,11 @@ class PostgresqlDatabase(Postgresql):
         if self._connection:
             self._connection.close()
             self._connection = None
+
+
+def _there(rows: list[Row], id_: str) -> list[Row]:
+    """Leave out what is about an id that no row can have."""
+    return [row for row in rows if _NUL not in row[id_]]
 
 
 def _text(value: Any) -> str | None:

@@ -95,6 +95,9 @@ class Database(Protocol):
     def letter_key(self, key: str) -> str:
         """Give a record's key as `tongbu_set_aside` has room for it."""
 
+    def comparable(self, id_: str) -> str:
+        """Give what compares with the ids that the target can have as this one does."""
+
     def days_ago(self, days: int) -> str:
         """Give the expression for a moment in the past."""
 
@@ -273,7 +276,8 @@ class RelationalSink:
         def there(table: str, ids: list[str]) -> set[str]:
             key = self._database.column(keys[table])
             query = f"select {key} from {self._database.table(table)} where {key} in "
-            return {row[0] for row in inside(cursor, query, ids)}
+            asked = [self._database.comparable(id_) for id_ in ids]
+            return {row[0] for row in inside(cursor, query, asked)}
 
         lost = orphans(entries, self._rows.tables, there)
         self._letters.add(

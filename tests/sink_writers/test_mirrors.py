@@ -188,6 +188,20 @@ def test_a_fill_tells_rows_apart_whose_keys_are_bytes(mirror):
     assert [row[1] for row in mirror.rows()] == ["f1"]
 
 
+def test_a_row_with_a_nul_in_its_key_stops_nothing_and_its_delete_closes_it(mirror):
+    mirror.of, takes = mirror.kind, mirror.kind != "postgresql"
+    mirror.columns = {"id": "varchar(20)" if takes else "text", "name": "text"}
+    rows = [{"id": "a\0b", "name": "a"}, {"id": "c", "name": "c"}]
+    mirror.apply(mirror.message(*rows))
+    mirror.begin_fill()
+    mirror.apply(mirror.message(*rows, chunk=Chunk("f", "public.items", "", "", last=True)))
+    assert [row[1] for row in mirror.rows()] == ["a", "c"][not takes :]
+    mirror.apply(mirror.message(gone=[("a\0b",)]))
+
+    assert [row[1] for row in mirror.rows()] == ["c"]
+    assert mirror.target.set_aside() == {}
+
+
 def test_a_refused_row_with_a_long_key_is_set_aside_and_a_later_state_closes_it(mirror):
     mirror.columns = {"id": "text", "part": "text", "amount": "integer"}
     mirror.key = ["id", "part"]
