@@ -331,17 +331,17 @@ class RelationalSink:
         ]
 
     def _sweep(self, cursor: Any) -> None:
-        """Forget old fences; but those of rows that are there, where the row itself has no version."""
+        """Forget old fences of our tables; but those of rows that are there, where the row itself has no version."""
         fence = self._database.table("tongbu_fence")
         old = f"fenced_at < {self._database.days_ago(_FENCE_DAYS)}"
-        beside = [each for each in self._rows.roots if not each.keeps_version]
-        names = [each.name for each in beside]
-        others = f" and table_name not in ({', '.join(['%s'] * len(names))})" if names else ""
-        cursor.execute(f"delete from {fence} where {old}{others}", names)
-        for table in beside:
+        for table in self._rows.roots:
             key = self._database.foreign(f"{fence}.record_key")
+            gone = (
+                ""
+                if table.keeps_version
+                else f" and not exists (select 1 from {self._database.table(table.name)} t "
+                f"where t.{self._database.column(table.id)} = {key})"
+            )
             cursor.execute(
-                f"delete from {fence} where {old} and table_name = %s and not exists (select 1 from "
-                f"{self._database.table(table.name)} t where t.{self._database.column(table.id)} = {key})",
-                [table.name],
+                f"delete from {fence} where {old} and table_name = %s{gone}", [table.name]
             )

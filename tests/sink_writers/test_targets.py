@@ -211,6 +211,34 @@ def test_a_broken_connection_is_opened_again(database, world):
     assert len(database.rows("sales_order")) == 1
 
 
+def test_fences_of_other_bindings_outlive_a_sweep(database, world):
+    """Two bindings may share a schema; in a table that has no place for the version its fences are the guard."""
+    table = database.own(f"{database.prefix}customer")
+    options = {"sources": ["erp"], "dsn": database.spec.dsn, "schema": database.spec.schema_}
+    wanted = {"table": f"{database.prefix}theirs", "columns": {"version": None}}
+    other = database.spec.model_validate(
+        {"binding": f"o{database.place.binding}", "kind": database.spec.kind, **options}
+        | {"entities": {"customer": wanted}}
+    )
+    targets.apply(other, targets.plan(other, world.catalog))
+    theirs = type(database)(world, replace(database.place, binding=other.binding), "", spec=other)
+    theirs.apply(world.message(world.customer("c1", 5, name="new")))
+    database.apply(world.message(world.customer("c2", 5, "delete")))
+    fence, mine = database.own("tongbu_fence"), f"table_name like '{database.prefix}%'"
+    database.query(f"update {fence} set fenced_at = '2020-01-01' where {mine}")
+    database.sinks[0]._swept = float("-inf")
+    database.tend()
+    left = database.query(f"select record_key from {fence} where {mine}")
+    theirs.apply(world.message(world.customer("c1", 4, name="old")))
+    rows = database.query(f"select name from {database.own(f'{database.prefix}theirs')}")
+    theirs.sinks[0].close()
+    database.query(f"drop table {database.own(f'{database.prefix}theirs')}")
+
+    assert rows == [("new",)]
+    assert left == [("c1",)]
+    assert database.query(f"select id from {table}") == []
+
+
 def test_rows_and_position_come_together_or_not_at_all(database, world):
     sink = database.sink()
     at = sink.claim(database.place)
