@@ -303,6 +303,11 @@ def is_fenced(error: psycopg.Error) -> bool:
     return error.sqlstate == "TB001"
 
 
+def is_read_only(error: psycopg.Error) -> bool:
+    """Tell whether the server takes no writes: after a failover another one does, so another connection is needed."""
+    return isinstance(error, pg.ReadOnlySqlTransaction)
+
+
 def refusal(error: psycopg.Error) -> str | None:
     """
     Say why driver or target refuse a record as it is, without a value of it; None for any other error.
@@ -329,7 +334,7 @@ def explain(name: str, error: psycopg.Error) -> TongbuError:
             "`tongbu apply --only targets` makes them.",
         )
     passes = psycopg.OperationalError | psycopg.InterfaceError | pg.IdleInTransactionSessionTimeout
-    if isinstance(error, passes) or (error.sqlstate or "")[:2] in _PASSING:
+    if isinstance(error, passes) or is_read_only(error) or (error.sqlstate or "")[:2] in _PASSING:
         return TryLater(f"{name}: PostgreSQL can't take it now: {said}")
     return TongbuError(
         f"{name}: PostgreSQL refuses to work: {said} ({error.sqlstate})",

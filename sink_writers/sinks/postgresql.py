@@ -12,7 +12,7 @@ import psycopg
 from schemas.declarations import RelationalBinding
 from sink_writers import fills
 from sink_writers.changes import Changes, Row
-from sink_writers.dialects.postgresql import Postgresql, explain, is_fenced, refusal
+from sink_writers.dialects.postgresql import Postgresql, explain, is_fenced, is_read_only, refusal
 from sink_writers.dialects.postgresql_apply import apply_function, brought, quote, stage
 from sink_writers.position import claim
 from sink_writers.sink import Fenced, Move, Place, Position, Refused
@@ -62,6 +62,8 @@ class PostgresqlDatabase(Postgresql):
             with self._connection.cursor() as cursor:
                 yield cursor
         except psycopg.Error as error:
+            if is_read_only(error):
+                self.close()
             if is_fenced(error):
                 raise Fenced(place) from None
             if reason := refusal(error):

@@ -25,7 +25,7 @@ from schemas.codec import Decoder
 from schemas.declarations import WebhookBinding
 from schemas.errors import TongbuError
 from sink_writers.bindings import resolve
-from sink_writers.dialects.postgresql import Ledger, explain
+from sink_writers.dialects.postgresql import Ledger, explain, is_read_only
 from sink_writers.messages import Message, Record
 from sink_writers.position import check, claim, move
 from sink_writers.sink import Place, Position, TryLater
@@ -83,6 +83,8 @@ class WebhookSink:
                     self._fire(connection, place, at, message, record)
             move(connection, _POSITION, place, at, to)
         except psycopg.Error as error:
+            if is_read_only(error):
+                connection.close()
             raise explain(place.binding, error) from None
         return None
 

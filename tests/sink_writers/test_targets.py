@@ -211,6 +211,24 @@ def test_a_broken_connection_is_opened_again(database, world):
     assert len(database.rows("sales_order")) == 1
 
 
+def test_a_server_that_takes_no_writes_for_a_while_is_connected_to_anew(database, world):
+    """After a failover the connection may lead to what is a standby now, or not yet a primary."""
+    sink, place = database.sink(), database.place
+    at, message = sink.claim(place), world.message(world.customer("c1", 1))
+    with sink._database.single(place) as cursor:
+        is_pg = database.spec.kind == "postgresql"
+        cursor.execute(
+            "set default_transaction_read_only = on"
+            if is_pg
+            else "set session transaction read only"
+        )
+    with pytest.raises(TryLater):
+        sink.apply(place, at, [message], Position(1, 1, at.epoch))
+    sink.apply(place, at, [message], Position(1, 1, at.epoch))
+
+    assert len(database.rows("customer")) == 1
+
+
 def test_fences_of_other_bindings_outlive_a_sweep(database, world):
     """Two bindings may share a schema; in a table that has no place for the version its fences are the guard."""
     table = database.own(f"{database.prefix}customer")

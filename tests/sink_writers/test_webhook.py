@@ -171,6 +171,16 @@ def test_a_message_that_comes_twice_calls_once(effects, world):
 
 
 @pytest.mark.integration
+def test_a_ledger_that_takes_no_writes_for_a_while_is_connected_to_anew(effects, world):
+    effects.sink._connect().execute("set default_transaction_read_only = on")
+    with pytest.raises(TryLater):
+        effects.apply(approval(world, 7))
+    effects.apply(approval(world, 7))
+
+    assert len(effects.endpoint.got) == 1
+
+
+@pytest.mark.integration
 def test_a_refusal_is_recorded_and_the_next_event_goes_out(effects, world):
     effects.endpoint.answers = [httpx.Response(422)]
     effects.apply(approval(world, 7), approval(world, 8, "o2"))
