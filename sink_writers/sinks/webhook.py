@@ -35,6 +35,8 @@ _TIMEOUT_S = 15.0
 _GONE = 410
 #: Answers that may be another one later, besides 5xx.
 _BUSY = {408, 425, 429}
+#: Answers about the endpoint or about us, besides redirects, and not about the event: none must be lost to them.
+_ASTRAY = {401, 403, 404, 405, 407, 421, 426}
 
 log = structlog.get_logger("sink")
 
@@ -158,7 +160,7 @@ class WebhookSink:
         }
         try:
             answer = self._http.post(self._url, content=body, headers=headers)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # also of an answer that can't be read
             raise TryLater(
                 f"{self._binding.binding}: the endpoint does not answer: {type(error).__name__}"
             ) from None
@@ -166,6 +168,13 @@ class WebhookSink:
             raise TryLater(
                 f"{self._binding.binding}: the endpoint answers {answer.status_code}",
                 seconds=_retry_after(answer),
+            )
+        if answer.status_code in _ASTRAY or answer.is_redirect:
+            raise TryLater(
+                f"{self._binding.binding}: the endpoint answers {answer.status_code}",
+                "Compare the binding's url and secret with the receiver's; what they answer to is sent then. To give up "
+                "this event: update tongbu_effect_ledger set outcome = 'skipped' "
+                f"where binding = '{self._binding.binding}' and id = '{event_id}'.",
             )
         if answer.is_success:
             return "delivered", answer.status_code

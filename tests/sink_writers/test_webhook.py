@@ -144,6 +144,10 @@ def test_a_snapshot_fires_nothing(effects, world):
         (httpx.Response(503), None),
         (httpx.Response(429, headers={"retry-after": "7"}), 7.0),
         (httpx.ReadTimeout("too late"), None),
+        (httpx.DecodingError("no gzip"), None),
+        (httpx.Response(404), None),
+        (httpx.Response(401), None),
+        (httpx.Response(308, headers={"location": "https://127.0.0.1/hook"}), None),
     ],
 )
 def test_a_busy_endpoint_is_called_again_with_the_same_id(effects, world, answer, seconds):
@@ -178,6 +182,19 @@ def test_a_ledger_that_takes_no_writes_for_a_while_is_connected_to_anew(effects,
     effects.apply(approval(world, 7))
 
     assert len(effects.endpoint.got) == 1
+
+
+@pytest.mark.integration
+def test_an_event_that_the_endpoint_turns_away_may_be_given_up(effects, world):
+    effects.endpoint.answers = [httpx.Response(403)]
+    with pytest.raises(TryLater) as waited:
+        effects.apply(approval(world, 7), approval(world, 8, "o2"))
+    statement = waited.value.remedy.partition("this event: ")[2].rstrip(".")
+    with closing(Ledger(effects.binding).connect()) as connection:
+        connection.execute(statement)
+    effects.apply(approval(world, 7), approval(world, 8, "o2"))
+
+    assert effects.ledger() == [("o1", 7, 1, "skipped", None), ("o2", 8, 1, "delivered", 204)]
 
 
 @pytest.mark.integration
