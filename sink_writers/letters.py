@@ -21,8 +21,9 @@ from sink_writers.tables import TargetTable
 if TYPE_CHECKING:
     from sink_writers.sinks.relational import Database
 
-#: As many letters are tried again at once.
+#: As many letters whose parent has come are tried again at once.
 _AT_ONCE = 500
+_LONGEST_PAUSE_S = 300
 
 Key = tuple[str, str]
 
@@ -179,31 +180,57 @@ class Letters:
         """Close the letters of a table that was emptied."""
         self._close(cursor, place, [key for key in self._known[place] if key[0] == table])
 
-    def ready(self, cursor: Any, place: Place, mirrored: Sequence[str] = ()) -> list[Record]:
-        """
-        Give letters that may work now: those whose parent is there, and those that wait for nothing; oldest first.
+    def arrived(self, cursor: Any, place: Place, version: int | None = None) -> list[Record]:
+        """Give letters whose parent is there now, oldest first; also those of a version that wait for nothing."""
+        if not self._roots:
+            return []
+        there = [
+            f"(s.waits_table = %s and exists (select 1 from {self._database.table(name)} t "
+            f"where t.{self._database.column(table.id)} = {self._database.foreign('s.waits_key')}))"
+            for name, table in self._roots.items()
+        ]
+        if self._circular:
+            there.append(
+                f"exists (select 1 from {self._name} o where o.binding = s.binding "
+                "and o.table_name = s.waits_table and o.record_key = s.waits_key)"
+            )
+        if version is not None:
+            there.append(f"(s.waits_table is null and s.version = {version})")
+        which = f"({' or '.join(there)})"
+        return self._read(cursor, place, which, [*self._roots], [*self._roots], _AT_ONCE)
 
+    def hopeful(
+        self, cursor: Any, place: Place, mirrored: Sequence[str], most: int
+    ) -> list[Record]:
+        """
+        Give letters that wait for nothing in particular, those first that were tried longest ago.
+
+        After a minute they are tried less and less often: each that is refused again costs several statements.
         Those of tables that are neither the binding's own nor among the mirrored ones stay where they are.
         """
         tables = [*self._roots, *mirrored]
         if not tables:
             return []
-        arrived = " ".join(
-            f"or (s.waits_table = %s and exists (select 1 from {self._database.table(name)} t "
-            f"where t.{self._database.column(table.id)} = {self._database.foreign('s.waits_key')}))"
-            for name, table in self._roots.items()
-        )
-        if self._circular:
-            arrived += (
-                f" or exists (select 1 from {self._name} o where o.binding = s.binding "
-                "and o.table_name = s.waits_table and o.record_key = s.waits_key)"
-            )
+        pause = self._database.seconds("s.tried_at", "current_timestamp(6)")
+        age = self._database.seconds("s.set_aside_at", "s.tried_at")
+        which = f"s.waits_table is null and {pause} >= least({_LONGEST_PAUSE_S}, {age} - 60)"
+        return self._read(cursor, place, which, [], tables, most)
+
+    def _read(
+        self,
+        cursor: Any,
+        place: Place,
+        which: str,
+        values: list[str],
+        tables: list[str],
+        most: int,
+    ) -> list[Record]:
         cursor.execute(
             f"select table_name, record_key, operation, version, value from {self._name} s "
-            f"where binding = %s and partition_no = %s and (s.waits_table is null {arrived}) "
+            f"where binding = %s and partition_no = %s and {which} "
             f"and table_name in ({', '.join(['%s'] * len(tables))}) "
-            f"order by tried_at, version limit {_AT_ONCE}",
-            [self._binding, place.partition, *self._roots, *tables],
+            f"order by tried_at, version limit {most}",
+            [self._binding, place.partition, *values, *tables],
         )
         return [
             Record(self._topic(table), key, operation, version, bytes(value))

@@ -119,6 +119,10 @@ class MariadbDatabase(Mariadb):
         """A text may have any character."""
         return id_
 
+    def seconds(self, begin: str, end: str) -> str:
+        """Give the expression."""
+        return f"timestampdiff(second, {begin}, {end})"
+
     def days_ago(self, days: int) -> str:
         """Give the expression."""
         return f"now() - interval {days} day"

@@ -164,6 +164,10 @@ class PostgresqlDatabase(Postgresql):
         """Give what stands before a NUL, which no text has: every other one is as much above or below."""
         return id_.partition(_NUL)[0]
 
+    def seconds(self, begin: str, end: str) -> str:
+        """Give the expression."""
+        return f"extract(epoch from {end} - {begin})"
+
     def days_ago(self, days: int) -> str:
         """Give the expression."""
         return f"now() - interval '{days} days'"

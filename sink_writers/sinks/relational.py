@@ -31,6 +31,9 @@ from sink_writers.tables import TargetTable
 #: Fences outlive every record that the transactions topic (7 days) can still bring.
 _FENCE_DAYS = 8
 _SWEEP_EVERY_S = 3600.0
+#: As many letters that wait for nothing in particular are tried again at once: few while they are refused again,
+#: for live traffic waits meanwhile; twice as many each time that all are taken.
+_FEW, _MANY = 25, 500
 
 
 class Database(Protocol):
@@ -95,6 +98,9 @@ class Database(Protocol):
     def letter_key(self, key: str) -> str:
         """Give a record's key as `tongbu_set_aside` has room for it."""
 
+    def seconds(self, begin: str, end: str) -> str:
+        """Give the expression for the seconds between two moments."""
+
     def comparable(self, id_: str) -> str:
         """Give what compares with the ids that the target can have as this one does."""
 
@@ -118,6 +124,7 @@ class RelationalSink:
         self._letters = Letters(database, binding.binding, self._rows.roots, circular=circular)
         self._mirrors = Mirrors(database, binding.binding, decoder, self._letters)
         self._swept = time.monotonic()
+        self._at_a_time = _FEW
         #: What was set aside may work now.
         self.due = False
         database.learn(self._rows.tables)
@@ -203,7 +210,7 @@ class RelationalSink:
         before = -1
         while (left := len(self._letters.load(place))) and left != before:
             before = left
-            records = self._letters.ready(cursor, place)
+            records = self._letters.arrived(cursor, place, message.lane_offset)
             self._put_apart(cursor, place, self._entries(cursor, place, records))
 
     def _put_messages(self, cursor: Any, place: Place, messages: list[Message]) -> None:
@@ -222,12 +229,20 @@ class RelationalSink:
         divide(messages, put, one_by_one)
 
     def _retry(self, cursor: Any, place: Place, at: Position) -> None:
-        if letters := self._letters.ready(cursor, place, self._mirrors.names()):
-            self._database.write(cursor, Changes(), Move(place, at, at))
-            mirrored = [each for each in letters if each.topic == MIRROR_ROW]
-            self._mirrors.retry(cursor, place, mirrored)
-            records = [each for each in letters if each.topic != MIRROR_ROW]
-            self._put_apart(cursor, place, self._entries(cursor, place, records))
+        most, known = self._at_a_time, self._letters.load(place)
+        arrived = self._letters.arrived(cursor, place)
+        hopeful = self._letters.hopeful(cursor, place, self._mirrors.names(), most)
+        if not arrived and not hopeful:
+            return
+        self._database.write(cursor, Changes(), Move(place, at, at))
+        before = len(known)
+        self._put_apart(cursor, place, self._entries(cursor, place, arrived))
+        self._mirrors.retry(cursor, place, [each for each in hopeful if each.topic == MIRROR_ROW])
+        records = [each for each in hopeful if each.topic != MIRROR_ROW]
+        self._put_apart(cursor, place, self._entries(cursor, place, records))
+        all_taken = len(known) == before - len(arrived) - len(hopeful)
+        self._at_a_time = min(2 * most, _MANY) if all_taken else _FEW
+        self.due = all_taken and len(hopeful) == most
 
     def _put_apart(self, cursor: Any, place: Place, entries: list[Entry]) -> None:
         def set_aside(entry: Entry, refusal: Refused) -> None:

@@ -12,7 +12,7 @@ import pymysql
 import pytest
 
 from schemas.errors import TongbuError
-from sink_writers import targets
+from sink_writers import letters, targets
 from sink_writers.changes import Changes
 from sink_writers.dialects.mariadb_apply import _parents_first
 from sink_writers.sink import Fenced, Move, Position, TryLater
@@ -29,6 +29,9 @@ def unique(database):
     table = database.own(database.prefix + "customer")
     column = "name" if database.spec.kind == "postgresql" else "name(100)"
     database.query(f"create unique index unique_{database.place.binding} on {table} ({column})")
+    is_pg = database.spec.kind == "postgresql"
+    schema = f"{database.spec.schema_}." if is_pg else ""
+    database.index = f"{schema}unique_{database.place.binding}{'' if is_pg else f' on {table}'}"
     return database
 
 
@@ -142,6 +145,59 @@ def test_an_id_that_may_be_null_is_kept_while_unique_values_swap(beside, world):
         [("c1", "a", 1), ("c2", "b", 1)],  # a name that must not be null can't be out of the way
         {"c1": 2, "c2": 2},
     )
+
+
+def aged(database, seconds):
+    """Let what is set aside be older: tried for the last time before 100 s, set aside so many before that."""
+    name, of = database.own("tongbu_set_aside"), f"binding = '{database.spec.binding}'"
+    ago = (
+        "tried_at - interval '{} seconds'"
+        if database.spec.kind == "postgresql"
+        else "tried_at - interval {} second"
+    )
+    database.query(f"update {name} set tried_at = {ago.format(100)} where {of}")
+    database.query(f"update {name} set set_aside_at = {ago.format(seconds)} where {of}")
+
+
+def test_what_is_refused_again_and_again_is_tried_less_often(database, world):
+    database.apply(world.message(world.customer("c1", 1, name=database.poison)))
+    query = f"select tried_at from {database.own('tongbu_set_aside')} where binding = '{database.spec.binding}'"
+    for seconds, is_tried in ((0, True), (100, True), (200, False), (10_000, False)):
+        aged(database, seconds)
+        before = database.query(query)
+        database.tend()
+        assert (database.query(query) != before) == is_tried, seconds
+
+
+def test_what_is_refused_is_tried_few_at_a_time_and_all_that_is_taken_at_once(unique, world):
+    customers = [world.customer(f"c{n}", 2, name="a") for n in range(60)]
+    unique.apply(world.message(world.customer("c", 1, name="a")))
+    unique.apply(world.message(*customers))
+    sink, place = unique.sinks[0], unique.place
+    query = f"select count(*) from {unique.own('tongbu_set_aside')} where binding = '{unique.spec.binding}' and tried_at > set_aside_at"
+    at = sink.claim(place)
+    sink.tend(place, at)
+    assert (unique.query(query), sink.due) == ([(25,)], False)
+    unique.query(f"drop index {unique.index}")
+    rounds = 0
+    while not rounds or sink.due:
+        sink.tend(place, at)
+        rounds += 1
+
+    assert (rounds, unique.set_aside()) == (2, {})
+
+
+def test_a_giant_is_whole_however_many_others_the_target_refuses(unique, world, monkeypatch):
+    monkeypatch.setattr(letters, "_AT_ONCE", 3)
+    unique.apply(world.message(world.customer("c", 1, name="a")))
+    unique.apply(world.message(*(world.customer(f"c{n}", 2, name="a") for n in range(4))))
+    orders = [world.order(f"o{n}", 3, customer_id="late") for n in range(2)]
+    at = unique.sinks[0].claim(unique.place)
+    to = Position(at.next_offset + 1, 0, at.epoch)
+    giant = world.giant(orders, [world.customer("late", 3)])
+    unique.sinks[0].apply(unique.place, at, [giant], to)
+
+    assert [row["id"] for row in unique.rows("sales_order")] == ["o0", "o1"]
 
 
 def test_reasons_name_the_trouble_and_never_a_value(unique, world):
