@@ -69,7 +69,7 @@ class Letters:
                     "where binding = %s and partition_no = %s",
                     [self._binding, place.partition],
                 )
-                rows = cursor.fetchall()
+                rows = [row for row in cursor.fetchall() if self._may_be_of(place, row[0])]
             self._known[place] = {(table, key): version for table, key, version, *_ in rows}
             self._parents[place] = {
                 (table, key): (waits_table, waits_key)
@@ -77,6 +77,11 @@ class Letters:
                 if waits_table is not None
             }
         return self._known[place]
+
+    def _may_be_of(self, place: Place, table: str) -> bool:
+        """Tell whether a place brings a table's records: the topic of an entity brings those of no other."""
+        own = [root.name for root in self._roots.values() if place.topic.endswith(root.topic)]
+        return not own or table in own
 
     def concern(self, place: Place, entries: Iterable[Lettered]) -> bool:
         """Tell whether one of these records is about what is set aside."""
@@ -208,7 +213,7 @@ class Letters:
         After a minute they are tried less and less often: each that is refused again costs several statements.
         Those of tables that are neither the binding's own nor among the mirrored ones stay where they are.
         """
-        tables = [*self._roots, *mirrored]
+        tables = [each for each in (*self._roots, *mirrored) if self._may_be_of(place, each)]
         if not tables:
             return []
         pause = self._database.seconds("s.tried_at", "current_timestamp(6)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from urllib.parse import urlsplit, urlunsplit
@@ -185,6 +186,22 @@ def test_what_is_refused_is_tried_few_at_a_time_and_all_that_is_taken_at_once(un
         rounds += 1
 
     assert (rounds, unique.set_aside()) == (2, {})
+
+
+def test_the_reader_of_one_entity_leaves_what_that_of_another_has_set_aside_alone(database, world):
+    """Each has its own position, so nothing orders what both would do about one record."""
+    units = replace(database.place, topic="canonical.org_unit.v1")
+    customers = replace(database.place, topic="replay.x.canonical.customer.v1")
+    first, second = database.sink(), database.sink()
+    at = first.claim(units)
+    refused = world.message(world.unit("u1", 1, name=database.poison))
+    first.apply(units, at, [refused], Position(1, 1, at.epoch))
+    query = f"select tried_at from {database.own('tongbu_set_aside')} where binding = '{database.spec.binding}'"
+    before = database.query(query)
+    second.tend(customers, second.claim(customers))
+    assert database.query(query) == before
+    first.tend(units, first.claim(units))
+    assert database.query(query) != before
 
 
 def test_a_giant_is_whole_however_many_others_the_target_refuses(unique, world, monkeypatch):
