@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -216,7 +217,12 @@ def _body(kind: str, value: dict[str, Any], at: datetime) -> bytes:
     data = {name: field for name, field in value.items() if name != "meta"}
     data["version"] = value["meta"]["version"]
     event = {"type": kind, "timestamp": value["meta"]["occurred_at"] or at, "data": data}
-    return orjson.dumps(event, default=str)
+    return orjson.dumps(event, default=_plain)
+
+
+def _plain(value: Any) -> str:
+    """Spell a number without an exponent: nothing would be 0E-10."""
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
 def _begin(

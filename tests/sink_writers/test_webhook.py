@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from decimal import Decimal
 
 import httpx
 import orjson
@@ -125,6 +126,18 @@ def test_an_edge_is_one_signed_call_that_the_receiver_keeps_once(effects, world,
     )
     assert event["data"]["gross"] == {"amount": "12.3456000000", "currency": "CNY"}
     assert effects.ledger() == [("o1", 7, 1, "delivered", 204)]
+
+
+@pytest.mark.integration
+def test_an_amount_has_no_exponent(effects, world):
+    for version, (amount, spelled) in enumerate(
+        {"0": "0.0000000000", "0.0000001": "0.0000001000", "-100": "-100.0000000000"}.items(), 1
+    ):
+        gross = {"amount": Decimal(amount), "currency": "CNY"}
+        order = world.order("o1", version, status="approved", changed=["status"], gross=gross)
+        effects.apply(world.message(order))
+        body = orjson.loads(effects.endpoint.got[-1].content)
+        assert body["data"]["gross"]["amount"] == spelled
 
 
 @pytest.mark.integration
