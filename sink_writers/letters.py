@@ -181,9 +181,19 @@ class Letters:
             del self._known[place][key]
             self._parents[place].pop(key, None)
 
+    def of(self, place: Place, table: str) -> list[tuple[str, int]]:
+        """Give (key, version) of the letters of a table."""
+        return [
+            (key, version) for (name, key), version in self._known[place].items() if name == table
+        ]
+
+    def close_some(self, cursor: Any, place: Place, table: str, keys: Iterable[str]) -> None:
+        """Close letters of a table."""
+        self._close(cursor, place, [(table, key) for key in keys])
+
     def close_all(self, cursor: Any, place: Place, table: str) -> None:
         """Close the letters of a table that was emptied."""
-        self._close(cursor, place, [key for key in self._known[place] if key[0] == table])
+        self.close_some(cursor, place, table, [key for key, _ in self.of(place, table)])
 
     def arrived(self, cursor: Any, place: Place, version: int | None = None) -> list[Record]:
         """Give letters whose parent is there now, oldest first; also those of a version that wait for nothing."""

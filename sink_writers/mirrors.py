@@ -29,6 +29,7 @@ from sink_writers.changes import divide
 from sink_writers.letters import Letters
 from sink_writers.messages import Message, Record
 from sink_writers.sink import Place, Refused
+from sink_writers.sql import inside
 
 if TYPE_CHECKING:
     from sink_writers.sinks.relational import Database
@@ -246,7 +247,7 @@ class Mirrors:
         for _, some in groupby(rows, lambda row: row.table.name):
             self._put_rows(cursor, place, list(some))
 
-    def advance(self, cursor: Any, message: Message) -> None:
+    def advance(self, cursor: Any, place: Place, message: Message) -> None:
         """Note a chunk of a fill as progress; after the last one what the source does not have is deleted."""
         chunk = message.fill
         assert chunk is not None
@@ -258,12 +259,14 @@ class Mirrors:
         seen, deleted = self._database.table("tongbu_seen"), 0
         if not chunk.after:
             self._forget_seen(cursor, seen, table)
+            self._mark_letters(cursor, place, seen, table, message.lane_offset)
         rows = [record for record in message.records if record.topic == MIRROR_ROW]
         keys = [self._decoder.decode(record.value)["key"] for record in rows]
         if keys:
             self._dialect.mark(cursor, seen, self._binding, table, keys)
         if chunk.last:
             deleted = self._dialect.delete_unmarked(cursor, seen, self._binding, table)
+            self._close_marked_letters(cursor, place, seen, table)
             self._forget_seen(cursor, seen, table)
         fills.note(self._database, cursor, self._binding, message, len(rows), deleted)
         self._filling = None
@@ -274,6 +277,24 @@ class Mirrors:
             f"delete from {seen} where binding = %s and table_name = %s",
             [self._binding, table.name],
         )
+
+    def _mark_letters(
+        self, cursor: Any, place: Place, seen: str, table: MirrorTable, version: int
+    ) -> None:
+        """Note which letters are older than the fill: it brings those rows anew, or the source has them no more."""
+        older = [each for each in self._letters.of(place, table.name) if each[1] < version]
+        cursor.executemany(
+            f"insert into {seen} (binding, table_name, digest) values (%s, %s, %s)",
+            [(self._binding, table.name, _letter_digest(*each)) for each in older],
+        )
+
+    def _close_marked_letters(
+        self, cursor: Any, place: Place, seen: str, table: MirrorTable
+    ) -> None:
+        kept = {_letter_digest(*each): each[0] for each in self._letters.of(place, table.name)}
+        query = f"select digest from {seen} where binding = %s and table_name = %s and digest in "
+        noted = list(inside(cursor, query, [*kept], [self._binding, table.name]))
+        self._letters.close_some(cursor, place, table.name, [kept[digest] for (digest,) in noted])
 
     def _is_being_filled(self, cursor: Any, table: MirrorTable) -> bool:
         if self._filling is None:
@@ -463,6 +484,10 @@ def _letter(row: MirrorRow) -> Record:
     record, size = row.record, len(row.description).to_bytes(4, "big")
     value = size + row.description + record.value
     return Record(record.topic, record.key, record.operation, record.version, value)
+
+
+def _letter_digest(key: str, version: int) -> str:
+    return fills.digest(f"{version} {key}")
 
 
 def id_of(letter: bytes, decoder: Decoder) -> str:

@@ -216,7 +216,7 @@ class RelationalSink:
     def _put_messages(self, cursor: Any, place: Place, messages: list[Message]) -> None:
         """Put the net effect; where the target refuses that, smaller stretches, down to one record."""
         self._mirrors.put(cursor, place, messages)
-        left = self._left_over(cursor, messages[0]) if fills.is_fill(messages[0]) else []
+        left = self._left_over(cursor, place, messages[0]) if fills.is_fill(messages[0]) else []
 
         def put(some: Sequence[Message]) -> None:
             entries = self._entries(cursor, place, self._rows.net(some))
@@ -331,13 +331,13 @@ class RelationalSink:
             lambda id_, version: (table.name, id_, version),
         )
 
-    def _left_over(self, cursor: Any, message: Message) -> list[Entry]:
+    def _left_over(self, cursor: Any, place: Place, message: Message) -> list[Entry]:
         """Give deletes for the rows that a chunk of this binding's fill should have brought and did not."""
         assert message.fill is not None
         entity = message.fill.entity
         table = next((each for each in self._rows.roots if each.entity == entity), None)
         if table is None:
-            self._mirrors.advance(cursor, message)
+            self._mirrors.advance(cursor, place, message)
             return []
         left = fills.advance(self._database, cursor, self._binding, message, table)
         return [

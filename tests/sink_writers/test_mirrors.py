@@ -188,6 +188,34 @@ def test_a_fill_tells_rows_apart_whose_keys_are_bytes(mirror):
     assert [row[1] for row in mirror.rows()] == ["f1"]
 
 
+def test_a_fill_closes_what_was_set_aside_of_rows_that_the_source_has_no_more(mirror):
+    refused = "x" * 30
+    mirror.apply(
+        mirror.message(*({"id": id_, "name": refused} for id_ in ("gone", "kept", "later")))
+    )
+    mirror.begin_fill()
+    begun = Chunk("f", "public.items", "", "erp:a", last=False)
+    mirror.apply(mirror.message({"id": "a", "name": "a"}, chunk=begun))
+    mirror.apply(mirror.message({"id": "later", "name": refused}, {"id": "new", "name": refused}))
+    ended = Chunk("f", "public.items", "erp:a", "", last=True)
+    mirror.apply(mirror.message({"id": "kept", "name": refused}, chunk=ended))
+
+    assert {
+        key.rpartition(":")[2]: version for key, version in mirror.target.set_aside().items()
+    } == {
+        "kept": 4,
+        "later": 3,
+        "new": 3,
+    }
+    mirror.columns["name"] = "character varying(40)"
+    mirror.apply(mirror.message())
+    mirror.tend()
+    assert [row[0] for row in mirror.rows()] == ["a", "kept", "later", "new"]
+    seen = mirror.target.own("tongbu_seen")
+    left = f"select count(*) from {seen} where binding = '{mirror.target.spec.binding}'"
+    assert mirror.target.query(left) == [(0,)]
+
+
 def test_a_row_with_a_nul_in_its_key_stops_nothing_and_its_delete_closes_it(mirror):
     mirror.of, takes = mirror.kind, mirror.kind != "postgresql"
     mirror.columns = {"id": "varchar(20)" if takes else "text", "name": "text"}
