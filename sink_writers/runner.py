@@ -199,9 +199,13 @@ class Runner:
         if held is None or not self._log.owns(partition):
             return
         added = [self.persist(partial(held.assembler.add, raw), needs=partition) for raw in raws]
-        messages = [message for message in added if message and self._concerns(message)]
+        messages = self.persist(partial(self._concerning, added), needs=partition)
         if messages:
             self._apply(held, messages, consumed)
+
+    def _concerning(self, messages: list[Message | None]) -> list[Message]:
+        """Give the messages that are something to this binding; a description is decoded for that."""
+        return [message for message in messages if message and self._concerns(message)]
 
     def _concerns(self, message: Message) -> bool:
         name = self._binding.binding

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from schemas.codec import Decoder
+from schemas.catalog import MIRROR_TABLE
+from schemas.codec import Decoder, encode
 from schemas.errors import ServiceUnavailable, TongbuError
 from sink_writers import pulse
 from sink_writers.binding_tables import tables
 from sink_writers.dialects.postgresql import sql_type
-from sink_writers.messages import Raw
+from sink_writers.messages import Raw, Record
 from sink_writers.pulse import Pulse
 from sink_writers.runner import Runner
 from sink_writers.sink import Place, TryLater
@@ -238,6 +239,27 @@ def test_a_registry_that_is_down_is_waited_for(scene, world):
     scene.run()
 
     assert scene.customers == {"c1": 1}
+
+
+def test_a_registry_that_is_down_when_a_mirrored_table_is_described_is_waited_for(scene, world):
+    schemas = {97: world.mirror_schemas[MIRROR_TABLE].schema, 99: world.transaction_schema.schema}
+    troubles = [ServiceUnavailable("the registry is down")]
+
+    def resolve(schema_id):
+        if schema_id == 97 and troubles:
+            raise troubles.pop()
+        return schemas[schema_id]
+
+    scene.decoder = Decoder(resolve)
+    described = {"source": "erp", "table": "t", "database": "mariadb", "targets": {}}
+    value = encode(
+        97, world.mirror_schemas[MIRROR_TABLE].parsed, described | {"columns": [], "key": []}
+    )
+    scene.put(Record(MIRROR_TABLE, "t", "update", 1, value))
+    scene.put(world.customer("c1", 2))
+    scene.run()
+
+    assert scene.customers == {"c1": 2}
 
 
 def test_what_a_person_must_mend_stops_the_binding(scene, world):
