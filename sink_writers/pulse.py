@@ -29,6 +29,7 @@ class Pulse:
         self._file = _folder(data) / f"{binding}.{topic}.pulse.json"
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._waiting: list[str | float] = []
+        self._beaten = 0.0
         self._write()
 
     def beat(self) -> None:
