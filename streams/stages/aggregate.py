@@ -66,6 +66,12 @@ class TouchedSet:
             earlier = self._found.pop((plan.entity, change.before_key), None)
             if earlier is not None and earlier.root_touched:
                 before = earlier.before
+            there = self._found.get((plan.entity, change.key))
+            if there is not None and there.root_touched:
+                # What became of the row that was there before is told of the place that is free now.
+                former = self._touch(plan, change.before_key)
+                former.root_touched, former.before = True, there.before
+                there.root_touched = False
         touched = self._touch(plan, change.key)
         if not touched.root_touched:
             touched.root_touched, touched.before = True, before

@@ -1,0 +1,82 @@
+"""Primary keys that change, also onto one that another row had in the same transaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from lanes import MAPPING, Log, Reader, head
+
+from schemas import control
+
+#: The mapping whose ids are the primary key itself.
+BY_KEY = MAPPING | {"id": "id"}
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    return Reader(tmp_path)
+
+
+def move(log: Log, before: int, after: dict[str, Any]) -> None:
+    """Write both halves of a changed primary key into the transaction at hand."""
+    old, new = {"id": before}, {"id": after["id"]}
+    log.row("d", "head", None, old, log.xid, (("__debezium.newkey", orjson.dumps(new)),))
+    log.row("c", "head", after, None, log.xid, (("__debezium.oldkey", orjson.dumps(old)),))
+
+
+def two_orders(mapping: dict[str, Any]) -> Log:
+    log = Log().start(mapping)
+    log.transaction(("c", "head", head(1)), ("c", "head", head(2)))
+    return log
+
+
+def told(reader: Reader, log: Log) -> dict[str, tuple[str, str | None]]:
+    """Give id -> operation and previous id."""
+    return {
+        each["id"]: (each["meta"]["operation"], each["meta"]["previous_id"])
+        for each in reader.records(reader.run(log))
+    }
+
+
+def take_over(log: Log, after: dict[str, Any], *, new: dict[str, Any] | None = None) -> None:
+    """Delete row 2, give its key to row 1, and maybe the key of that one to a new row."""
+    log.xid += 1
+    log.begin(log.xid)
+    log.row("d", "head", None, {"id": 2}, log.xid)
+    move(log, 1, after)
+    if new is not None:
+        log.row("c", "head", new, None, log.xid)
+    log.end(log.xid)
+
+
+def test_a_row_that_takes_over_the_key_of_a_deleted_one_leaves_its_own_id(reader: Reader) -> None:
+    log = two_orders(BY_KEY)
+    reader.run(log)
+    take_over(log, head(2, code="SO1"))
+
+    assert told(reader, log) == {"erp:2": ("update", "erp:1"), "erp:1": ("delete", None)}
+    log.control(control.Republish(source="erp", entity="order", fill="all"))
+    assert set(told(reader, log)) == {"erp:2"}
+
+
+def test_an_id_is_not_said_to_be_another_rows_former_one_where_only_the_key_was_taken_over(
+    reader: Reader,
+) -> None:
+    log = two_orders(MAPPING)
+    reader.run(log)
+    take_over(log, head(2, code="SO1", state=1))
+
+    assert told(reader, log) == {"erp:SO1": ("update", None), "erp:SO2": ("delete", None)}
+
+
+def test_keys_that_are_handed_on_twice_in_a_transaction_leave_no_id_behind(reader: Reader) -> None:
+    log = two_orders(BY_KEY)
+    reader.run(log)
+    take_over(log, head(2, code="SO1"), new=head(1, code="SO9"))
+
+    records = {each["id"]: each["code"] for each in reader.records(reader.run(log))}
+
+    assert records == {"erp:2": "SO1", "erp:1": "SO9"}
