@@ -10,6 +10,7 @@ the three things that make canonical records: a source transaction, snapshot row
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 
 import orjson
 
@@ -296,13 +297,10 @@ class Turn:
     def rekey(self, table: str) -> Iterator[None]:
         """Take that a table has another key: its images move, and the indexes with them; nothing is published."""
         self.snapshots.set_aside(table)
-        touched = TouchedSet(self.in_force, self.store)
-        for number, change in enumerate(image.rekey(self.in_force.tables[table], self.store), 1):
-            touched.add(change)
-            if number % _PAUSE == 0:
-                yield
-        for number, each in enumerate(touched, 1):
-            publish.identify(each, self.moment.source, self.store)
+        steps = [image.rekey(self.in_force.tables[table], self.store)]
+        plans = {role.entity.entity: role.entity for role in self.in_force.roles.get(table, ())}
+        steps += [index.renew(plan, self.moment.source, self.store) for plan in plans.values()]
+        for number, _ in enumerate(chain.from_iterable(steps), 1):
             if number % _PAUSE == 0:
                 yield
 

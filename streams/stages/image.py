@@ -114,21 +114,26 @@ def resolve_broken(
     return RowChange(table.qualified, key, old, new)
 
 
-def rekey(table: Table, store: Store) -> Iterator[RowChange]:
+def rekey(table: Table, store: Store) -> Iterator[None]:
     """
-    Move the images of a table to the places that its present key gives them.
+    Move the images of a table to the places that its present key gives them; pauses after each row.
 
     Rows that were never seen with a column of that key stand beside all others, until a snapshot reads them; of a table
-    without a key, where each new column is one of it, the column is null.
+    without a key, where each new column is one of it, the column is null. All leave their places before the first takes
+    another, which may be one that a row had.
     """
     prefix = image_key(table.qualified, b"")
+    moved: Spool[tuple[bytes, Row]] = store.spool()
     for place, row in store.iterate(prefix):
         old, lacking = place.removeprefix(prefix), [name for name in table.key if name not in row]
         new = _LACKING + old if lacking and not table.keyless else row_key(row, table.key)
         if old != new:
             store.put(place, None)
-            store.put(image_key(table.qualified, new), row)
-            yield RowChange(table.qualified, new, row, row, old)
+            moved.append((image_key(table.qualified, new), row))
+        yield None
+    for place, row in moved:
+        store.put(place, row)
+        yield None
 
 
 def _truncate(table: Table, store: Store) -> Iterator[RowChange]:

@@ -16,6 +16,12 @@ def rebuild(plan: EntityPlan, source: str, store: Store) -> Iterator[Draft | Non
 
     Gives the deletes of published ids that there are no more; None in between is a place to pause.
     """
+    yield from renew(plan, source, store)
+    yield from publish.unfounded(plan, store)
+
+
+def renew(plan: EntityPlan, source: str, store: Store) -> Iterator[None]:
+    """Make the indexes of an entity anew, for images that stand elsewhere now; pauses after each entry."""
     for prefix in (publish.index_key(plan, ""), aggregate.children_prefix(plan)):
         for place, _ in store.iterate(prefix):
             store.put(place, None)
@@ -32,4 +38,3 @@ def rebuild(plan: EntityPlan, source: str, store: Store) -> Iterator[Draft | Non
             parent = row_key(row, part.parent_key)
             aggregate.link(plan, part, parent, place[len(prefix) :], store)
             yield None
-    yield from publish.unfounded(plan, store)

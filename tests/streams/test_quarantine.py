@@ -32,6 +32,15 @@ def captured(table: str, **types: str | None) -> control.CapturedSchema:
     return msgspec.structs.replace(CAPTURED, tables=tuple(map(changed, CAPTURED.tables)))
 
 
+def keyed(table: str, *key: str) -> control.CapturedSchema:
+    """Give the captured schema with another key of a table."""
+    tables = (
+        msgspec.structs.replace(each, key=key) if each.name == table else each
+        for each in CAPTURED.tables
+    )
+    return msgspec.structs.replace(CAPTURED, tables=tuple(tables))
+
+
 def without(row: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in names}
 
@@ -277,6 +286,34 @@ def test_a_table_with_another_key_keeps_its_rows(reader: Reader) -> None:
         (record["id"], record["line_count"], record["gross"] and record["gross"]["amount"])
         for record in reader.records(outputs)
     ] == [("erp:SO1", 1, 7), ("erp:SO2", 0, None)]
+
+
+def test_a_table_whose_rows_have_by_its_other_key_the_places_of_one_another_keeps_all_of_them(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    lines = [("c", "line", line(number, no=number + 1)) for number in (1, 2, 3)]
+    log.transaction(("c", "head", head(1)), *lines)
+    log.control(keyed("line", "no"))
+    log.transaction(("u", "head", head(1, state=1)))
+
+    assert [each["line_count"] for each in reader.records(reader.run(log))] == [3, 3]
+
+
+def test_ids_lead_to_their_rows_after_a_table_has_another_key_of_the_same_values(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.transaction(*(("c", "head", head(number, state=number + 1)) for number in (1, 2, 3)))
+    log.control(keyed("head", "state"))
+    reader.run(log)
+    log.control(keyed("head", "id"))
+    log.transaction(("d", "head", None, {"id": 2}))
+    (deleted,) = reader.records(reader.run(log))
+    assert (deleted["id"], deleted["meta"]["operation"]) == ("erp:SO2", "delete")
+    log.control(control.Republish(source="erp", entity="order", fill="all"))
+
+    assert [each["id"] for each in reader.records(reader.run(log))] == ["erp:SO1", "erp:SO3"]
 
 
 def test_a_table_with_another_key_keeps_its_rows_that_were_never_seen_with_all_of_it(
