@@ -6,7 +6,7 @@ Those that say what the log itself is, `lane` and `incarnation`, are the lane's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from schemas import control
@@ -46,7 +46,7 @@ def _bring_into_force(
     anew = [plan for name, plan in plans.items() if known.get(name) != plan.shape]
     turn = lane.turn(record, lane.in_force, kind="release")
     yield from turn.reindex(anew)
-    yield from judge(lane, turn, None, before)
+    yield from judge(lane, turn, (), before)
     yield from lane.outputs(turn)
     ready = [name for name, plan in plans.items() if not lane.snapshots.waits(plan)]
     yield from lane.republishing.resume(ready)
@@ -55,11 +55,12 @@ def _bring_into_force(
 
 
 def judge(
-    lane: Lane, turn: Turn, resume: str | None, before: InForce | None
+    lane: Lane, turn: Turn, resume: Collection[str], before: InForce | None
 ) -> Iterator[Output | None]:
     """
     Quarantine the tables that mappings can't use any more; go on with those that they can use again.
 
+    One of `resume` that they still can't use is quarantined for that from here on: it goes on as soon as they can.
     What is withheld and reads a table that was captured otherwise `before` is tried again.
     """
     known = before.tables if before is not None else {}
@@ -74,9 +75,9 @@ def judge(
         if key and key != known[name].key:
             yield from turn.rekey(name)
     for table, misfit in misfits.items():
-        if table not in quarantine.tables or table in judged:
+        if table not in quarantine.tables or table in judged or table in resume:
             turn.admit(table, "misfit", misfit.why)
-    well = [each for each in (*judged, resume) if each in quarantine.tables]
+    well = [each for each in (*judged, *resume) if each in quarantine.tables]
     yield from turn.resume([each for each in dict.fromkeys(well) if each not in misfits], changed)
     for name in grown:
         yield lane.republishing.again(name, f"columns-{turn.moment.record.offset}-{name}")
@@ -101,7 +102,7 @@ def _mirrors_changed(turn: Turn, before: InForce) -> list[str]:
 def _resume(lane: Lane, found: control.Resume, record: LaneRecord) -> Iterator[Output | None]:
     if lane.in_force is not None:
         turn = lane.turn(record, lane.in_force, kind="release")
-        yield from judge(lane, turn, found.table, lane.in_force)
+        yield from judge(lane, turn, [found.table], lane.in_force)
         yield from lane.outputs(turn)
 
 

@@ -229,7 +229,7 @@ class Lane:
             self.state.put(CAPTURED, control.encode(redefine(known, changes))[1])
             self.compile()
             turn.in_force = self.in_force or turn.in_force
-        made_again = None
+        made_again = []
         for each in changes:
             if each.name not in turn.in_force.tables:
                 continue
@@ -239,7 +239,7 @@ class Lane:
                 turn.admit(each.name, DROPPED, why)
             elif ward is not None and ward.code == DROPPED:
                 self.quarantine.keep(emptied(each.name))
-                made_again = each.name
+                made_again.append(each.name)
         yield from control_records.judge(self, turn, made_again, before)
 
     def _asked_for(self, row: Change) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from lanes import Log, Reader, head, line
+from lanes import MAPPING, Log, Reader, declarations, head, line
 
 from streams.stages.ddl import table_changes
 
@@ -96,6 +96,50 @@ def test_a_dropped_table_waits_and_begins_empty_when_it_is_made_again(
     records = reader.records(reader.run(log))
 
     assert [record["line_count"] for record in records] == [0, 1]
+    assert reader.lane.quarantine.tables == {}
+
+
+def test_a_table_that_is_made_again_without_a_mapped_column_keeps_what_comes_before_it_gets_it(
+    log: Log, reader: Reader
+) -> None:
+    log.add(ddl("DROP", "line"))
+    log.add(ddl("CREATE", "line", *LINES[:3]))
+    assert [letter["code"] for letter in reader.letters(reader.run(log))] == ["dropped", "misfit"]
+    log.transaction(("c", "line", line(5, no=5)))
+    log.add(ddl("ALTER", "line", *LINES))
+
+    (record,) = reader.records(reader.run(log))
+
+    assert [each["line_no"] for each in record["lines"]] == [5]
+
+
+def test_a_table_that_is_made_again_otherwise_goes_on_when_the_mapping_is_mended(
+    log: Log, reader: Reader
+) -> None:
+    log.add(ddl("DROP", "line"))
+    log.add(ddl("CREATE", "line", *LINES[:2], LINES[3]))
+    reader.run(log)
+    each = MAPPING["fields"]["lines"]
+    lines = each | {"fields": each["fields"] | {"line_no": "id"}}
+    parts = {"lines": {"from": "public.line", "join": {"head_id": "id"}}}
+    mended = MAPPING | {"parts": parts, "fields": MAPPING["fields"] | {"lines": lines}}
+    log.control(declarations(mended, name="h2"))
+
+    reader.run(log)
+
+    assert reader.lane.quarantine.tables == {}
+
+
+def test_tables_that_one_statement_makes_again_all_go_on(log: Log, reader: Reader) -> None:
+    heads = [column(name, "TEXT") for name in ("code", "note")]
+    heads += [column("id", "INT"), column("state", "INT"), column("returned", "BOOLEAN")]
+    made = ddl("CREATE", "line", *LINES)
+    made["tableChanges"] += ddl("CREATE", "head", *heads)["tableChanges"]
+    for each in (ddl("DROP", "line"), ddl("DROP", "head"), made):
+        log.add(each)
+
+    reader.run(log)
+
     assert reader.lane.quarantine.tables == {}
 
 
