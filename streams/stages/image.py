@@ -104,14 +104,16 @@ def resolve_broken(
     row = change.after
     if row is None or (not table.keyless and any(row.get(name) is None for name in table.key)):
         return None
-    key = row_key(row, table.key)
-    place = image_key(table.qualified, key)
-    old = store.get(place)
+    name, key, former = table.qualified, row_key(row, table.key), _former_key(change, table)
+    old_place = image_key(name, key if former is None else former)
+    old = store.get(old_place)
     missing = placeholders.unsent(row)
     known = {name: value for name, value in row.items() if name not in missing}
     new = {**(old or {}), **known, BROKEN: code}
-    store.put(place, new)
-    return RowChange(table.qualified, key, old, new)
+    if former is not None:
+        store.put(old_place, None)
+    store.put(image_key(name, key), new)
+    return RowChange(name, key, old, new, former if old is not None else None)
 
 
 def rekey(table: Table, store: Store) -> Iterator[None]:
@@ -164,8 +166,7 @@ def _upsert(
         raise RecordError("image", "no-row", f"a change of `{table.qualified}` without its row")
     key = row_key(change.after, table.key)
     name = table.qualified
-    moved_from = change.before if table.keyless else change.moved_from
-    before_key = None if moved_from is None else row_key(moved_from, table.key)
+    before_key = _former_key(change, table)
     old_place = place = image_key(name, key)
     if before_key is not None:
         old_place = image_key(name, before_key)
@@ -179,6 +180,12 @@ def _upsert(
         store.put(old_place, None)
     store.put(place, new)
     return (RowChange(name, key, old, new, before_key if old is not None else None),)
+
+
+def _former_key(change: Change, table: Table) -> bytes | None:
+    """Give the key that a row had before a change which may have given it another."""
+    moved_from = change.before if table.keyless else change.moved_from
+    return None if moved_from is None else row_key(moved_from, table.key)
 
 
 def _refuse_twin(change: Change, table: Table, key: bytes, store: Store) -> None:
