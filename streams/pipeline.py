@@ -225,10 +225,16 @@ class Turn:
         yield from self._encode(drafts)
 
     def retry(self, plan: EntityPlan | MirrorPlan, ids: Iterable[str]) -> Iterator[None]:
-        """Publish the current state of those ids that are withheld, as far as it can be made now."""
+        """
+        Publish the current state of those ids that are withheld, as far as it can be made now.
+
+        An entity that waits for a table to be read is published with all that was withheld when it is there.
+        """
         if isinstance(plan, MirrorPlan):
             waiting = [id_ for id_ in ids if self.withheld.holds(plan, id_)]
             yield from self.mirrored.current(plan, waiting, self.store)
+            return
+        if self.snapshots.waits(plan):
             return
         drafts = Drafts(self.in_force, self.store)
         yield from self._try_again(plan, ids, drafts)
@@ -286,7 +292,8 @@ class Turn:
     def _try_readers(self, tables: set[str], drafts: Drafts) -> Iterator[None]:
         """Try the withheld ids of all entities that read one of these tables."""
         for plan in self.in_force.entities.values():
-            if plan.waits_for is None and not tables.isdisjoint(plan.declared.tables):
+            waits = plan.waits_for is not None or self.snapshots.waits(plan)
+            if not waits and not tables.isdisjoint(plan.declared.tables):
                 ids = [
                     id_
                     for id_ in self.withheld.ids(plan)

@@ -359,6 +359,29 @@ def test_an_entity_waits_for_a_table_that_is_not_read_yet_also_an_empty_one(read
     }
 
 
+@pytest.mark.parametrize("tried", ["by hand", "with its table"])
+def test_what_is_withheld_waits_for_a_table_that_is_not_read_yet_whoever_tries_it_again(
+    reader: Reader, tried: str
+) -> None:
+    log = Log().start()
+    known(reader, log, [("c", "head", head(1)), ("c", "line", line(1, amount="NaN"))])
+    log.control(captured_with_note())
+    log.control(declarations(WITH_NOTE, name="h2"))
+    log.transaction(("u", "line", line(1)))
+    if tried == "by hand":
+        log.control(control.Retry(source="erp", entity="order", ids=("erp:SO1",)))
+    else:
+        log.transaction(("u", "line", {"id": 1, "head_id": 1, "no": 1}))
+        log.transaction(("u", "line", line(1, no=2)))
+    assert published(reader, reader.run(log)) == []
+    snapshot(log, "note", {"id": 1, "text": "read"})
+
+    (record,) = reader.records(reader.run(log))
+
+    assert (record["id"], record["note"]) == ("erp:SO1", "read")
+    assert reader.lane.withheld == 0
+
+
 def test_an_id_that_a_row_had_before_a_change_that_was_missed_is_deleted_when_it_is_read(
     reader: Reader,
 ) -> None:
