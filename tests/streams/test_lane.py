@@ -214,6 +214,27 @@ def test_a_row_that_takes_over_the_id_of_one_deleted_after_it_keeps_it(reader: R
     assert ids_published_again(reader, log) == ["erp:SO1"]
 
 
+def test_an_id_that_a_row_which_can_not_be_mapped_takes_over_is_withheld_and_not_deleted(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    order(log)
+    reader.run(log)
+    log.transaction(
+        ("d", "head", None, {"id": 1}),
+        ("c", "head", head(2, code="SO1")),
+        ("c", "line", line(3, 2, amount="NaN")),
+    )
+    (message,) = reader.messages(reader.run(log))
+    assert message["records"] == []
+    assert [each["id"] for each in message["withheld"]] == ["erp:SO1"]
+    log.transaction(("u", "line", line(3, 2, amount="7.0000")))
+
+    (record,) = reader.records(reader.run(log))
+
+    assert (record["meta"]["operation"], record["gross"]["amount"]) == ("update", 7)
+
+
 def test_two_rows_that_swap_their_ids_in_one_transaction_both_stay(reader: Reader) -> None:
     log = Log().start()
     log.transaction(("c", "head", head(1)), ("c", "head", head(2, state=1)))
