@@ -82,8 +82,8 @@ class Withheld:
         self._letters.append(Letter(letter_id, "open", error, plan.entity, id_, sealed))
         return not known
 
-    def ids(self, plan: EntityPlan) -> Iterator[str]:
-        """Give the withheld ids of an entity."""
+    def ids(self, plan: Published) -> Iterator[str]:
+        """Give the withheld ids of an entity or a mirrored table."""
         prefix = _key(plan, "")
         for key in self._marks.keys(prefix):
             yield key.removeprefix(prefix).decode()

@@ -137,7 +137,9 @@ class MirrorRows:
         self._withheld.release(plan, id_)
 
     def truncate(self, plan: MirrorPlan) -> None:
-        """The table was emptied."""
+        """The table was emptied, also of the rows that are withheld."""
+        for id_ in self._withheld.ids(plan):
+            self._withheld.release(plan, id_)
         self.describe(plan)
         value = plan.encode({"table": plan.entity, "key": [], "values": []})
         self._append(MIRROR_ROW, f"{self._moment.source}:{plan.entity}", "truncate", value)

@@ -142,6 +142,19 @@ def test_a_row_whose_key_has_no_text_is_withheld_also_when_it_is_deleted_and_oth
     assert letters == [(id_, "superseded", "not-exact"), (id_, "open", "not-exact")]
 
 
+def test_a_truncate_closes_the_letters_of_the_rows_that_are_gone(reader: Reader) -> None:
+    log = mirrored(days("day"))
+    log.transaction(("c", "days", day(INFINITY)), ("c", "days", day(1)))
+    reader.run(log)
+    log.transaction(("t", "days", None))
+
+    rows, letters = told(reader, log)
+
+    assert rows == [("truncate", "erp:public.days")]
+    assert letters == [(f"erp:public.days[{INFINITY}]", "superseded", "not-exact")]
+    assert reader.lane.withheld == 0
+
+
 def test_a_retry_publishes_the_delete_of_a_row_whose_key_has_a_text_by_now(reader: Reader) -> None:
     log = mirrored(days("day"))
     log.transaction(("c", "days", day(INFINITY)))
