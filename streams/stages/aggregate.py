@@ -77,8 +77,8 @@ class TouchedSet:
             touched.root_touched, touched.before = True, before
 
     def _touch_part(self, plan: EntityPlan, part: PartPlan, change: RowChange) -> None:
-        old = None if change.before is None else row_key(change.before, part.parent_key)
-        new = None if change.after is None else row_key(change.after, part.parent_key)
+        old = None if change.before is None else parent_of(change.before, part)
+        new = None if change.after is None else parent_of(change.after, part)
         if old != new or change.before_key is not None:
             if old is not None:
                 self._unlink(plan, part, old, change.before_key or change.key)
@@ -92,6 +92,14 @@ class TouchedSet:
         place = _children_key(plan, part, parent)
         children = [each for each in self._store.get(place) or [] if each != key]
         self._store.put(place, children or None)
+
+
+def parent_of(row: Row, part: PartPlan) -> bytes | None:
+    """Give the key of the root that a row of a part belongs to; None where a column of it is null, for that joins nothing."""
+    for name in part.parent_key:
+        if row.get(name) is None:
+            return None
+    return row_key(row, part.parent_key)
 
 
 def link(plan: EntityPlan, part: PartPlan, parent: bytes, key: bytes, store: Store) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from streams.in_force import EntityPlan
 from streams.stages import aggregate, publish
-from streams.stages.image import Store, image_key, row_key
+from streams.stages.image import Store, image_key
 from streams.stages.publish import Draft
 
 
@@ -35,6 +35,7 @@ def renew(plan: EntityPlan, source: str, store: Store) -> Iterator[None]:
     for part in plan.parts:
         prefix = image_key(part.table, b"")
         for place, row in store.iterate(prefix):
-            parent = row_key(row, part.parent_key)
-            aggregate.link(plan, part, parent, place[len(prefix) :], store)
+            parent = aggregate.parent_of(row, part)
+            if parent is not None:
+                aggregate.link(plan, part, parent, place[len(prefix) :], store)
             yield None

@@ -180,6 +180,22 @@ def test_a_line_that_moves_to_another_order_changes_both(reader: Reader) -> None
     assert records == {"erp:SO1": 1, "erp:SO2": 2}
 
 
+def test_lines_without_an_order_are_not_gathered_and_join_one_when_they_get_it(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    lines = [line(number) | {"head_id": None} for number in (1, 2, 3)]
+    log.transaction(("c", "head", head()), *(("c", "line", each) for each in lines))
+    reader.run(log)
+    assert reader.state.scan(b"kid\0") == []
+    log.transaction(("u", "line", line(2)), ("u", "line", line(3)))
+    log.transaction(("u", "line", lines[2]))
+
+    records = reader.records(reader.run(log))
+
+    assert [each["line_count"] for each in records] == [2, 1]
+
+
 def test_a_changed_natural_key_is_a_delete_and_a_record_that_names_the_previous_id(
     reader: Reader,
 ) -> None:
