@@ -151,7 +151,7 @@ class Lane:
             event = decode(record)
         except RecordError as error:
             turn = self.turn(record, in_force)
-            turn.undecodable(error)
+            turn.undecodable(error, (record.key or b"") + b"\0" + (record.value or b""))
             return self.outputs(turn)
         if event is None:
             return ()
@@ -219,7 +219,7 @@ class Lane:
         self.counters.transactions += 1
         for each in lost:
             message = f"transaction {each} was cut off by a restart of capture and never came again"
-            turn.undecodable(RecordError("transaction", "lost", message))
+            turn.undecodable(RecordError("transaction", "lost", message), b"")
         yield from turn.transaction(transaction.changes)
 
     def _redefine(self, turn: Turn, changes: tuple[TableChange, ...]) -> Iterator[Output | None]:

@@ -69,6 +69,8 @@ class Turn:
         self.unchanged = 0
         #: Rows that a snapshot did not find any more.
         self.swept = 0
+        #: Letters of what has no canonical id.
+        self._nameless = 0
         self.withheld = Withheld(moment, marks or Marks(store), seal, self.message, self.letters)
         self.mirrored = MirrorRows(moment, self.message, self.withheld)
 
@@ -311,11 +313,11 @@ class Turn:
             if number % _PAUSE == 0:
                 yield
 
-    def undecodable(self, error: RecordError) -> None:
-        """Take a record that no canonical id can be derived from."""
-        record = self.moment.record
-        coordinates = self._place
-        sealed = self.seal.seal(coordinates, (record.key or b"") + b"\0" + (record.value or b""))
+    def undecodable(self, error: RecordError, original: bytes) -> None:
+        """Take what no canonical id can be derived from: a record, or a row of a transaction that may have several."""
+        self._nameless += 1
+        coordinates = self._place if self._nameless == 1 else f"{self._place}/{self._nameless}"
+        sealed = self.seal.seal(coordinates, original)
         self.letters.append(Letter(coordinates, "open", error, sealed=sealed))
 
     @property
@@ -343,7 +345,8 @@ class Turn:
         except RecordError as error:
             broken = image.resolve_broken(change, table, placeholders, error.code, self.store)
             if broken is None:
-                self.undecodable(error)
+                row = [change.table, change.operation, change.before, change.after]
+                self.undecodable(error, orjson.dumps(row))
                 return ()
             return (broken,)
         self.unchanged += change.operation == "u" and not found

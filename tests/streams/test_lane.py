@@ -858,6 +858,32 @@ def test_bytes_that_are_no_json_are_a_dead_letter_with_the_original_sealed(reade
     assert len(reader.records(outputs)) == 1
 
 
+def test_rows_of_one_transaction_that_have_no_id_have_a_letter_each_with_the_row_sealed(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.transaction(("d", "head", None, None), ("u", "line", None, line(7)))
+
+    letters = reader.letters(reader.run(log))
+
+    sealed = [orjson.loads(reader.seal.open(each["id"], each["sealed"])) for each in letters]
+    assert sealed == [["public.head", "d", None, None], ["public.line", "u", line(7), None]]
+    assert len({each["id"] for each in letters}) == 2
+
+
+def test_transactions_that_are_lost_together_have_a_letter_each(reader: Reader) -> None:
+    log = Log().start()
+    for xid in (50, 51):
+        log.begin(xid)
+        log.row("c", "head", head(xid), xid=xid)
+    order(log)
+
+    letters = reader.letters(reader.run(log))
+
+    assert len({each["id"] for each in letters}) == 2
+    assert {each["message"].split()[1] for each in letters} == {"50", "51"}
+
+
 def test_ddl_of_a_whole_database_which_names_no_table_is_no_trouble(reader: Reader) -> None:
     log = Log().start()
     log.add(
