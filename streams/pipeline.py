@@ -152,10 +152,13 @@ class Turn:
         yield from self._encode(drafts)
 
     def retract(self, plans: Iterable[EntityPlan]) -> Iterator[None]:
-        """Delete what was published of entities and has no row any more: a row that is read anew tells of no id that it had before."""
+        """Delete what was published, or is withheld, and has no row any more: one that is read anew tells of no id that it had before."""
         drafts = Drafts(self.in_force, self.store)
         for plan in plans:
             yield from self._retract(plan, publish.unfounded(plan, self.store), drafts)
+            withheld = self.withheld.ids(plan)
+            gone = [id_ for id_ in withheld if not publish.with_ids(plan, [id_], self.store)]
+            yield from self._try_again(plan, gone, drafts)
         yield from self._encode(drafts)
 
     def reindex(self, plans: Iterable[EntityPlan]) -> Iterator[None]:

@@ -414,6 +414,22 @@ def test_what_is_deleted_while_its_entity_waits_for_a_table_is_told_once_that_is
     assert published(reader, outputs) == [("delete", "erp:SO1"), ("snapshot", "erp:SO2")]
 
 
+def test_the_letter_of_an_id_that_is_deleted_while_its_entity_waits_is_closed_once_its_table_is_read(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    known(reader, log, [("c", "head", head(1)), ("c", "line", line(1, amount="NaN"))])
+    log.control(captured_with_note())
+    log.control(declarations(WITH_NOTE, name="h2"))
+    log.transaction(("d", "head", None, {"id": 1}))
+    snapshot(log, "note")
+
+    (letter,) = reader.letters(reader.run(log))
+
+    assert (letter["entity_id"], letter["state"]) == ("erp:SO1", "superseded")
+    assert reader.lane.withheld == 0
+
+
 def test_a_value_that_changes_did_not_bring_comes_with_the_row_that_the_snapshot_reads(
     reader: Reader,
 ) -> None:
