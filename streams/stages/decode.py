@@ -30,22 +30,31 @@ def decode(record: LaneRecord) -> Event | None:
     if record.value is None:
         return None
     try:
-        envelope = _decode(record.value)
+        return _event(record, record.value)
+    except RecordError:
+        raise
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecordError("decode", "not-debezium", f"is not Debezium's JSON: {error}") from error
+    except Exception as error:  # whatever it is like, it is this record alone
+        message = f"is not Debezium's: {type(error).__name__}"
+        raise RecordError("decode", "not-debezium", message) from error
+
+
+def _event(record: LaneRecord, value: bytes) -> Event | None:
+    envelope = _decode(value)
     if envelope.op is not None:
         if envelope.op == "m":
             return None
         change = _change(envelope, record)
         if envelope.op == "r":
-            change.reader = _reader(record.value)
+            change.reader = _reader(value)
         return change
     if envelope.status is not None and envelope.id is not None:
         return _bracket(envelope.status, envelope.id)
     if envelope.ddl is not None:
-        if _of_snapshot(record.value).snapshot not in (None, "false"):
+        if _of_snapshot(value).snapshot not in (None, "false"):
             return None  # it tells of every table as if it were made now, in the middle of any transaction
-        return Ddl(table_changes(record.value))
+        return Ddl(table_changes(value))
     if envelope.aggregate_type is not None:
         return _notice(envelope)
     return None

@@ -884,6 +884,28 @@ def test_transactions_that_are_lost_together_have_a_letter_each(reader: Reader) 
     assert {each["message"].split()[1] for each in letters} == {"50", "51"}
 
 
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        ({"source": {"table": "t"}, "ddl": "…", "tableChanges": [{"type": "ALTER"}]}, ()),
+        ({"op": "c", "source": {"table": "t"}, "after": {}}, (("__debezium.oldkey", b"1"),)),
+        ({"op": "c", "source": {"table": "t", "change_lsn": "0:1"}, "after": {}}, ()),
+    ],
+)
+def test_a_record_of_another_form_than_debeziums_is_a_dead_letter_and_others_go_on(
+    reader: Reader, value: dict[str, Any], headers: tuple[tuple[str, bytes], ...]
+) -> None:
+    log = Log().start()
+    log.add(value, b"{}", headers)
+    order(log)
+
+    outputs = reader.run(log)
+
+    (letter,) = reader.letters(outputs)
+    assert (letter["stage"], letter["code"]) == ("decode", "not-debezium")
+    assert len(reader.records(outputs)) == 1
+
+
 def test_ddl_of_a_whole_database_which_names_no_table_is_no_trouble(reader: Reader) -> None:
     log = Log().start()
     log.add(
