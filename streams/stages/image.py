@@ -77,10 +77,16 @@ class Placeholders:
 
     def unsent(self, row: Row) -> list[str]:
         """Give the columns whose values were not sent: of most rows none."""
-        found = [name for name, value in self.others if row.get(name) == value]
+        found = []
+        has_new = len(row) > len(self._known)
+        for name, value in self.others:
+            if name not in row:  # it may have another name by now
+                has_new = True
+            elif row[name] == value:
+                found.append(name)
         if self.plain in row.values():
             found += [name for name, value in row.items() if value == self.plain]
-        if len(row) > len(self._known):
+        if has_new:
             new = row.keys() - self._known
             found += [name for name in new if row[name] in self._any]
         return found

@@ -72,6 +72,18 @@ def test_an_unsent_value_is_filled_in_and_never_taken_for_data(kind: str, is_kno
     assert found.after == {"id": 1, "v": "what there was", "a": 2}
 
 
+@pytest.mark.parametrize("kind", SENT)
+def test_an_unsent_value_of_a_column_that_has_another_name_by_now_is_not_taken_for_data(
+    kind: str,
+) -> None:
+    of, store = table(kind), Store()
+    placeholders = Placeholders(of, PLACEHOLDER)
+    resolve(change(id=1, v="what there was"), of, placeholders, store)
+
+    with pytest.raises(RecordError, match="unchanged column `w` of a row that was never seen"):
+        resolve(change(id=1, w=SENT[kind]), of, placeholders, store)
+
+
 @pytest.mark.parametrize("value", [None, [], ["x"], [95], "", {}])
 @pytest.mark.parametrize("kind", SENT)
 def test_what_is_no_placeholder_is_a_value(kind: str, value: Any) -> None:
