@@ -71,6 +71,8 @@ class Turn:
         self.swept = 0
         #: Letters of what has no canonical id.
         self._nameless = 0
+        #: Rows whose keys others have, and that have no new ones yet.
+        self._aside: dict[bytes, Row] = {}
         self.withheld = Withheld(moment, marks or Marks(store), seal, self.message, self.letters)
         self.mirrored = MirrorRows(moment, self.message, self.withheld)
 
@@ -344,7 +346,7 @@ class Turn:
             change = admitted
         placeholders = self.in_force.placeholders[change.table]
         try:
-            found = image.resolve(change, table, placeholders, self.store)
+            found = image.resolve(change, table, placeholders, self.store, self._aside)
         except RecordError as error:
             broken = image.resolve_broken(change, table, placeholders, error.code, self.store)
             if broken is None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Protocol
 
+import msgspec
 import orjson
 
 from schemas.captured import Table
@@ -93,13 +94,24 @@ class Placeholders:
 
 
 def resolve(
-    change: Change, table: Table, placeholders: Placeholders, store: Store
+    change: Change,
+    table: Table,
+    placeholders: Placeholders,
+    store: Store,
+    aside: dict[bytes, Row] | None = None,
 ) -> Iterable[RowChange]:
-    """Give what a change does to rows, complete; nothing where it does nothing. Keeps the images."""
+    """
+    Give what a change does to rows, complete; nothing where it does nothing. Keeps the images.
+
+    `aside` holds the rows of a transaction whose keys others have taken before they got their own new ones: PostgreSQL may
+    check a key as late as at the end of a transaction.
+    """
     if change.operation == "t":
         return _truncate(table, store)
     if change.operation == "d":
         return _delete(change, table, store)
+    if change.moved_from is not None and aside is not None and not table.keyless:
+        return _move(change, change.moved_from, table, placeholders, store, aside)
     return _upsert(change, table, placeholders, store)
 
 
@@ -186,6 +198,31 @@ def _upsert(
         store.put(old_place, None)
     store.put(place, new)
     return (RowChange(name, key, old, new, before_key if old is not None else None),)
+
+
+def _move(
+    change: Change,
+    moved_from: Row,
+    table: Table,
+    placeholders: Placeholders,
+    store: Store,
+    aside: dict[bytes, Row],
+) -> Iterable[RowChange]:
+    """Take a row that gets another key; one which has that key still is put aside until its own change comes."""
+    if change.after is None:
+        return _upsert(change, table, placeholders, store)
+    name, key = table.qualified, row_key(change.after, table.key)
+    former, place = image_key(name, row_key(moved_from, table.key)), image_key(name, key)
+    other = None if place == former else store.get(place)
+    if former in aside:  # its place is another row's by now
+        del aside[former]
+        store.put(place, None)
+        change = msgspec.structs.replace(change, moved_from=None)
+    moved = _upsert(change, table, placeholders, store)
+    if other is None:
+        return moved
+    aside[place] = other
+    return (RowChange(name, key, other, None), *moved)
 
 
 def _former_key(change: Change, table: Table) -> bytes | None:

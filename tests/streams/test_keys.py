@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from lanes import MAPPING, PLACEHOLDER, Log, Reader, head
+from lanes import MAPPING, PLACEHOLDER, Log, Reader, head, line
 
 from schemas import control
 
@@ -39,6 +39,20 @@ def told(reader: Reader, log: Log) -> dict[str, tuple[str, str | None]]:
         each["id"]: (each["meta"]["operation"], each["meta"]["previous_id"])
         for each in reader.records(reader.run(log))
     }
+
+
+def images(reader: Reader) -> list[tuple[int, str]]:
+    """Give key and code of the rows that are kept."""
+    return [(row["id"], row["code"]) for _, row in reader.state.scan(b"img\0public.head\0")]
+
+
+def moved(log: Log, *keys: tuple[int, int]) -> None:
+    """Give rows other keys, all in one transaction."""
+    log.xid += 1
+    log.begin(log.xid)
+    for before, now in keys:
+        move(log, before, head(now, code=f"SO{before}", state=1))
+    log.end(log.xid)
 
 
 def take_over(log: Log, after: dict[str, Any], *, new: dict[str, Any] | None = None) -> None:
@@ -102,3 +116,45 @@ def test_a_row_that_can_not_be_completed_when_its_key_changes_leaves_its_former_
 
     assert (record["id"], record["note"]) == ("erp:2", "whole")
     assert reader.lane.withheld == 0
+
+
+@pytest.mark.parametrize("mapping", [MAPPING, BY_KEY])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [(1, 2), (2, 1)],
+        [(1, 2), (2, 3), (3, 4)],
+        [(3, 4), (2, 3), (1, 2)],
+        [(1, 3), (2, 1), (3, 2)],
+        [(1, 2), (2, 3), (3, 1)],
+    ],
+)
+def test_rows_that_take_one_anothers_keys_in_one_transaction_all_stay(
+    reader: Reader, mapping: dict[str, Any], keys: list[tuple[int, int]]
+) -> None:
+    log = Log().start(mapping)
+    rows = [("c", "head", head(number)) for number in (1, 2, 3)]
+    lines = [("c", "line", line(number, number, number)) for number in (1, 2, 3)]
+    log.transaction(*rows, *lines)
+    reader.run(log)
+    moved(log, *keys)
+    now = {1: 1, 2: 2, 3: 3} | dict(keys)
+    last = {each["id"]: each for each in reader.records(reader.run(log))}
+
+    assert images(reader) == sorted((key, f"SO{row}") for row, key in now.items())
+    ids = {f"erp:{key}" if mapping is BY_KEY else f"erp:SO{row}" for row, key in now.items()}
+    gone = {f"erp:{key}" for key in (1, 2, 3)} - ids if mapping is BY_KEY else set()
+    assert {id_ for id_, each in last.items() if each["meta"]["operation"] == "delete"} == gone
+    log.control(control.Republish(source="erp", entity="order", fill="all"))
+    assert set(told(reader, log)) == ids
+
+
+def test_a_row_whose_key_another_one_takes_for_good_is_deleted(reader: Reader) -> None:
+    log = two_orders(MAPPING)
+    reader.run(log)
+    moved(log, (1, 2))  # that row 2 was deleted was missed
+
+    assert told(reader, log) == {"erp:SO1": ("update", None), "erp:SO2": ("delete", None)}
+    moved(log, (2, 5))
+    reader.run(log)
+    assert images(reader) == [(5, "SO2")]
