@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from streams.records import Change, Position
+from streams.records import Change, Ddl, Position
 from streams.stages.image import Store
 from streams.transactions import Assembler, Open
 
@@ -122,6 +122,16 @@ class Held:
         oldest = self.ended - len(ended)
         if oldest > 0:
             self._state.put(_ended_key(oldest), None)
+
+    def is_new(self, ddl: Ddl) -> bool:
+        """Tell whether DDL comes for the first time, and remember it."""
+        if ddl.identity is None:
+            return True
+        if ddl.identity in self.assembler.ended:
+            return False
+        self.assembler.remember(ddl.identity, None)
+        self.remember_ended()
+        return True
 
     def renew(self) -> None:
         """Forget which transactions have ended, and where: another server begins anew."""

@@ -189,15 +189,15 @@ class Lane:
                 record,
             )
             return ()
-        tables = event.tables if isinstance(event, Ddl) else ()
-        if closed is None and not tables:
+        ddl = event if isinstance(event, Ddl) and event.tables else None
+        if closed is None and ddl is None:
             return ()
-        return self._close(closed, tables, record, in_force)
+        return self._close(closed, ddl, record, in_force)
 
     def _close(
         self,
         closed: Closed | None,
-        tables: tuple[TableChange, ...],
+        ddl: Ddl | None,
         record: LaneRecord,
         in_force: InForce,
     ) -> Iterator[Output | None]:
@@ -209,8 +209,8 @@ class Lane:
         turn = self.turn(record, in_force, transaction)
         if closed is not None and transaction is not None:
             yield from self._transaction(turn, transaction, closed.lost)
-        if tables:
-            yield from self._redefine(turn, tables)
+        if ddl is not None and self.held.is_new(ddl):
+            yield from self._redefine(turn, ddl.tables)
         yield from self.outputs(turn)
 
     def _transaction(

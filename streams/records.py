@@ -67,9 +67,14 @@ class End(msgspec.Struct, frozen=True):
 
 
 class Ddl(msgspec.Struct, frozen=True):
-    """A schema change that MariaDB/MySQL report inline; it closes the bracket it stands in. `tables` is what it changes."""
+    """
+    A schema change that MariaDB/MySQL report inline; it closes the bracket it stands in. `tables` is what it changes.
+
+    `identity` tells a repeat: a statement may come as several of them, one for each table.
+    """
 
     tables: tuple[TableChange, ...] = ()
+    identity: str | None = None
 
 
 class SnapshotNotice(msgspec.Struct, frozen=True):

@@ -143,6 +143,8 @@ class Assembler:
         closes = change.operation == "t" and bool(change.position.place[1])
         if closes:
             self._is_repeat(change.transaction, change.committed_at)
+            if self.current != change.transaction:
+                self._begin(change.transaction)
         opened = self._opened(change.transaction)
         position = _numbered(opened, change)
         if opened.skip_to is None or position > opened.skip_to:
@@ -189,15 +191,19 @@ class Assembler:
         return self._close(transaction, transaction, opened)
 
     def _close(self, transaction: str, identity: str, opened: Open) -> Closed:
-        self.ended[identity] = opened.committed_at
-        if len(self.ended) > REMEMBERED:
-            # A plain dict would step over all that was deleted before it finds the first.
-            self.ended.popitem(last=False)
+        self.remember(identity, opened.committed_at)
         lost = tuple(self.cut_off)
         for each in lost:
             self._taken(each)
         self.cut_off.clear()
         return Closed(SourceTransaction(transaction, opened.rows, opened.committed_at), lost=lost)
+
+    def remember(self, identity: str, committed_at: int | None) -> None:
+        """Keep what tells a repeat of what has ended."""
+        self.ended[identity] = committed_at
+        if len(self.ended) > REMEMBERED:
+            # A plain dict would step over all that was deleted before it finds the first.
+            self.ended.popitem(last=False)
 
     def _opened(self, transaction: str) -> Open:
         opened = self.open.get(transaction)

@@ -48,13 +48,18 @@ def _event(record: LaneRecord, value: bytes) -> Event | None:
         change = _change(envelope, record)
         if envelope.op == "r":
             change.reader = _reader(value)
+        elif envelope.op == "t" and change.transaction is None:
+            change.transaction = _read_from(value).identity  # MySQL's stands in no bracket
         return change
     if envelope.status is not None and envelope.id is not None:
         return _bracket(envelope.status, envelope.id)
     if envelope.ddl is not None:
-        if _of_snapshot(value).snapshot not in (None, "false"):
+        read = _read_from(value)
+        if read.snapshot not in (None, "false"):
             return None  # it tells of every table as if it were made now, in the middle of any transaction
-        return Ddl(table_changes(value))
+        tables = table_changes(value)
+        names = " ".join([f"{each.type} {each.name}" for each in tables])
+        return Ddl(tables, None if read.identity is None else f"{read.identity} {names}")
     if envelope.aggregate_type is not None:
         return _notice(envelope)
     return None
@@ -83,13 +88,13 @@ def _change(envelope: Envelope, record: LaneRecord) -> Change:
     return change
 
 
-def _of_snapshot(value: bytes) -> ReadFrom:
-    """Give which connector made a record, and whether in a snapshot: a second look that records of the stream don't need."""
+def _read_from(value: bytes) -> ReadFrom:
+    """Give which connector made a record, whether in a snapshot, and where it stands: a second look that rows of the stream don't need."""
     return _decode_read_from(value).source or ReadFrom()
 
 
 def _reader(value: bytes) -> str | None:
-    source = _of_snapshot(value)
+    source = _read_from(value)
     return INCREMENTAL if source.snapshot == "incremental" else source.name
 
 

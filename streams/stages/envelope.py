@@ -34,14 +34,22 @@ class Bracket(msgspec.Struct):
 
 
 class ReadFrom(msgspec.Struct):
-    """Which connector made a record, and whether in a snapshot."""
+    """Which connector made a record, and whether in a snapshot; where it stands in the log of MariaDB or MySQL."""
 
     name: str | None = None
     snapshot: str | None = None
+    gtid: str | None = None
+    file: str | None = None
+    pos: int = 0
+
+    @property
+    def identity(self) -> str | None:
+        """Give what tells a repeat, as capture names transactions; None where there is no such log."""
+        return self.gtid or (f"file={self.file},pos={self.pos}" if self.file else None)
 
 
 class FromSource(msgspec.Struct):
-    """What of a record only snapshots and DDL are asked for."""
+    """What of a record only snapshots, DDL and truncates are asked for."""
 
     source: ReadFrom | None = None
 

@@ -143,6 +143,50 @@ def test_tables_that_one_statement_makes_again_all_go_on(log: Log, reader: Reade
     assert reader.lane.quarantine.tables == {}
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("server", ["mariadb", "mysql", "mysql without GTID"])
+@pytest.mark.parametrize("how", ["made again", "emptied"])
+def test_a_table_that_a_killed_capture_says_to_be_emptied_a_second_time_keeps_what_came_since(
+    log: Log, reader: Reader, how: str, server: str, restarted: bool
+) -> None:
+    at = len(log.records)
+    emptied = {"op": "t", "source": {"db": "public", "table": "line", "ts_us": 1}}
+    statements = [ddl("DROP", "line"), ddl("CREATE", "line", *LINES)]
+    for number, record in enumerate(statements if how == "made again" else [emptied]):
+        gtid = None if server == "mysql without GTID" else f"g:{number}"
+        record["source"] |= {"file": "binlog.000002", "pos": 77 + number, "gtid": gtid}
+        if server == "mariadb":
+            log.add({"status": "BEGIN", "id": gtid})
+            if how == "emptied":
+                record["transaction"] = {"id": gtid}
+        log.add(record)
+    log.transaction(("c", "line", line(5, no=5)), ("c", "line", line(6, no=6)))
+    if restarted:
+        reader.run(log)
+        reader = reader.reopen()
+    for record in log.records[at:]:
+        log.add(record.value, record.key, record.headers)
+    log.transaction(("u", "head", head(state=1)))
+
+    record = reader.records(reader.run(log))[-1]
+
+    assert [each["line_no"] for each in record["lines"]] == [5, 6]
+    assert reader.lane.quarantine.tables == {}
+
+
+def test_a_statement_that_drops_several_tables_comes_as_one_record_for_each(
+    log: Log, reader: Reader
+) -> None:
+    for name in ("line", "head"):
+        dropped = ddl("DROP", name)
+        dropped["source"] |= {"file": "binlog.000002", "pos": 77, "gtid": "g:1"}
+        log.add(dropped)
+
+    reader.run(log)
+
+    assert set(reader.lane.quarantine.tables) == {"public.line", "public.head"}
+
+
 def test_other_tables_are_no_matter(log: Log, reader: Reader) -> None:
     log.add(ddl("DROP", "elsewhere"))
     log.add(ddl("CREATE", "elsewhere", column("id", "INT")))
