@@ -237,7 +237,9 @@ class Lane:
             if each.table is None:
                 why = f"`{each.name}` was dropped or renamed at the source"
                 turn.admit(each.name, DROPPED, why)
-            elif ward is not None and ward.code == DROPPED:
+            elif each.type == "CREATE" or (ward is not None and ward.code == DROPPED):
+                if ward is None:  # the table that had the name has another one by now
+                    turn.admit(each.name, DROPPED, f"`{each.name}` was renamed at the source")
                 self.quarantine.keep(emptied(each.name))
                 made_again.append(each.name)
         yield from control_records.judge(self, turn, made_again, before)

@@ -241,6 +241,24 @@ def test_a_table_that_is_dropped_and_made_again_begins_empty(
         assert followed.equal()
 
 
+def test_a_table_that_is_made_again_after_the_first_one_was_renamed_begins_empty(
+    captured: Captured, tmp_path: Path
+) -> None:
+    if captured.database == "postgresql":
+        pytest.skip("PostgreSQL does not log DDL")
+    followed = Followed(captured, "archived", tmp_path)
+    followed.write(1)
+    old = f"{followed.table}_2026"
+    captured.run(
+        f"RENAME TABLE {followed.table} TO {old}", f"CREATE TABLE {followed.table} LIKE {old}"
+    )
+    followed.write(2)
+    followed.follow()
+
+    assert followed.quarantined == {}
+    assert followed.equal()
+
+
 def test_types_that_the_log_tells_are_those_of_the_catalog(captured: Captured) -> None:
     if captured.database == "postgresql":
         pytest.skip("PostgreSQL does not log DDL")

@@ -143,6 +143,21 @@ def test_tables_that_one_statement_makes_again_all_go_on(log: Log, reader: Reade
     assert reader.lane.quarantine.tables == {}
 
 
+@pytest.mark.parametrize("columns", [LINES, LINES[:3]])
+def test_a_table_that_is_made_again_after_the_first_one_was_renamed_begins_empty(
+    log: Log, reader: Reader, columns: tuple[Any, ...]
+) -> None:
+    log.add(ddl("ALTER", "line_2026", *LINES))
+    log.add(ddl("CREATE", "line", *columns))
+    log.transaction(("c", "line", line(5, no=5)))
+    log.add(ddl("ALTER", "line", *LINES, column("more", "INT")))
+
+    record = reader.records(reader.run(log))[-1]
+
+    assert [each["line_no"] for each in record["lines"]] == [5]
+    assert reader.lane.quarantine.tables == {}
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("server", ["mariadb", "mysql", "mysql without GTID"])
 @pytest.mark.parametrize("how", ["made again", "emptied"])
