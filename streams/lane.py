@@ -331,6 +331,11 @@ class Lane:
                 yield None  # most make nothing, and there may be any number of them
                 if number % _KEPT_AT_ONCE == 0:
                     self.end_batch()
+        elif not self.epoch:
+            raise LaneStopped(
+                f"{record.topic} offset {record.offset}: a `{type(found).__name__.lower()}` record, but no `lane` record before it",
+                "The log was begun by something else than `tongbu apply`: docs/processor.md says how to begin it anew.",
+            )
         else:
             yield from control_records.EFFECTS[type(found)](self, found, record)
 

@@ -76,7 +76,7 @@ class Processor:
     # -- owner of the partitions' states (streams.transport.Owner)
 
     def open(self, places: set[Place], committed: dict[Place, Committed]) -> dict[Place, int]:
-        """Open the states of lanes; give where to start reading each. Nothing may be read before `begin`."""
+        """Open the states of lanes; give where to start reading each that goes on. Nothing may be read before `begin`."""
         opened: dict[Place, OwnedLane] = {}
         try:
             for place in places:
@@ -87,7 +87,8 @@ class Processor:
             raise
         self.lanes = opened
         self._leaving = False
-        return {place: owned.next for place, owned in opened.items()}
+        # The log of one that is stopped may be another one by now, without that offset.
+        return {place: owned.next for place, owned in opened.items() if not owned.stopped}
 
     def claims(self) -> dict[Place, Committed]:
         """Give what to commit before lanes begin their terms; those that can't go on from their states claim nothing."""

@@ -97,7 +97,7 @@ class Reading:
         """Give the end of a partition's log as of the last fetch; for any thread."""
         try:
             _, end = self._consumer.get_watermark_offsets(TopicPartition(*tp), cached=True)
-        except RuntimeError:  # stopped meanwhile
+        except (RuntimeError, KafkaException):  # stopped meanwhile; not read
             return None
         return end if end >= 0 else None
 

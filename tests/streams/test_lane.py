@@ -1049,3 +1049,11 @@ def test_a_lane_log_made_anew_without_a_higher_epoch_stops_the_lane(reader: Read
 
     with pytest.raises(LaneStopped, match="another topic"):
         reader.run(log)
+
+
+def test_a_log_that_does_not_begin_with_whose_it_is_stops_the_lane(reader: Reader) -> None:
+    log = Log()
+    log.control(CAPTURED)
+
+    with pytest.raises(LaneStopped, match=r"offset 0: a `capturedschema` record, but no `lane`"):
+        reader.run(log)

@@ -24,6 +24,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from lanes import CAPTURED, Log, Reader, declarations, head, line
 
 from schemas import control
+from streams.records import LaneRecord
 from streams.settings import REPLAY_OFFSET
 
 OUTPUTS = {"canonical.order.v1": 4, "canonical.transactions.v1": 2, "hub.dead-letter.v1": 1}
@@ -59,15 +60,16 @@ class Namespace:
         for future in self.admin.create_topics(topics).values():
             future.result(20)
         self.log = Log()
-        self.log.control(control.Lane(source="erp", epoch=1, topic_id=self._topic_id()))
+        self.log.control(control.Lane(source="erp", epoch=1, topic_id=self.topic_id("erp")))
         self.log.control(CAPTURED)
         self.log.control(declarations())
         self.reader.lane.topic_id = None
         self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 0})
         self._sent = 0
 
-    def _topic_id(self) -> str:
-        name = f"{self.prefix}cdc.erp"
+    def topic_id(self, source: str) -> str:
+        """Give the id of a lane log, once the broker knows it."""
+        name = f"{self.prefix}cdc.{source}"
         end = time.monotonic() + 30
         while True:  # the broker may know a new topic a moment later
             try:
@@ -81,17 +83,22 @@ class Namespace:
 
     def write(self) -> None:
         for record in self.log.records[self._sent :]:
-            stamp = record.timestamp // 1000
-            self._producer.produce(
-                f"{self.prefix}cdc.erp",
-                record.value,
-                record.key,
-                0,
-                timestamp=stamp,
-                headers=list(record.headers),
-            )
-        self._producer.flush()
+            self.produce("erp", record)
+        self.flush()
         self._sent = len(self.log.records)
+
+    def flush(self) -> None:
+        assert self._producer.flush(20) == 0
+
+    def produce(self, source: str, record: LaneRecord) -> None:
+        self._producer.produce(
+            f"{self.prefix}cdc.{source}",
+            record.value,
+            record.key,
+            0,
+            timestamp=record.timestamp // 1000,
+            headers=list(record.headers),
+        )
 
     def start(self, name: str = "main", **environment: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tongbu.cli", "run", "processor", name]
@@ -99,19 +106,33 @@ class Namespace:
         with self.told.open("ab") as log:
             return subprocess.Popen(command, env=wanted, stdout=log, stderr=log)
 
-    @property
-    def _lane(self) -> TopicPartition:
-        return TopicPartition(f"{self.prefix}cdc.erp", 0)
+    def make_anew(self, source: str) -> None:
+        """Delete a lane log, and make an empty one of its name."""
+        name = f"{self.prefix}cdc.{source}"
+        self.admin.delete_topics([name])[name].result(20)
+        end = time.monotonic() + 30
+        while True:  # the broker forgets a moment later
+            try:
+                self.admin.create_topics([NewTopic(name, 1, 1)])[name].result(20)
+            except KafkaException:
+                assert time.monotonic() < end, "it is not deleted"
+                time.sleep(0.2)
+            else:
+                return
+
+    def _lane(self, source: str = "erp") -> TopicPartition:
+        return TopicPartition(f"{self.prefix}cdc.{source}", 0)
 
     def _member(self) -> Consumer:
         return Consumer(
             {"bootstrap.servers": self.bootstrap, "group.id": f"{self.prefix}tongbu-processor"}
         )
 
-    def wait_committed(self, offset: int) -> int:
+    def wait_committed(self, offset: int, source: str = "erp") -> int:
         """Wait until so much of the lane is committed; give how much that is."""
         asking, end = self._member(), time.monotonic() + 120
-        while (found := asking.committed([self._lane], timeout=20)[0].offset) < offset:
+        place = self._lane(source)
+        while (found := asking.committed([place], timeout=20)[0].offset) < offset:
             assert time.monotonic() < end, f"{found} of {offset} committed"
             time.sleep(0.02)
         asking.close()
@@ -119,7 +140,7 @@ class Namespace:
 
     def go_back(self, offset: int) -> None:
         """Have less committed, as if the last commits of a group that nobody is in any more had not arrived."""
-        member, place = self._member(), self._lane
+        member, place = self._member(), self._lane()
         place.offset = offset
         end = time.monotonic() + 30
         while True:  # those that were killed are members until their session is over
@@ -261,6 +282,32 @@ def test_a_lane_that_goes_to_another_worker_and_back_has_the_newest_record_of_ea
     newest = {each.key: each.value for each in expected if each.topic == "canonical.order.v1"}
     found = dict(namespace.read("canonical.order.v1"))
     assert {id_: found[id_] for id_ in newest} == newest
+
+
+def test_a_lane_whose_log_was_made_anew_is_stopped_and_the_others_go_on(
+    namespace: Namespace,
+) -> None:
+    process = namespace.start()
+    business(namespace.log, 1, 20)
+    namespace.write()
+    namespace.wait_committed(len(namespace.log.records))
+    assert stop(process, signal.SIGTERM) == 0
+    namespace.make_anew("erp")
+
+    process = namespace.start()
+    end = time.monotonic() + 60
+    while "is another topic" not in namespace.told.read_text():
+        assert time.monotonic() < end, namespace.told.read_text()[-3000:]
+        time.sleep(0.1)
+    oa = Log()
+    oa.control(control.Lane(source="oa", epoch=1, topic_id=namespace.topic_id("oa")))
+    for record in oa.records:
+        namespace.produce("oa", record)
+    namespace.flush()
+    namespace.wait_committed(1, "oa")
+    time.sleep(2)  # a reader of the log would be told by now that its place is not there
+    assert process.poll() is None
+    assert stop(process, signal.SIGTERM) == 0
 
 
 def test_an_error_that_ends_a_worker_is_told_in_its_log(namespace: Namespace) -> None:
