@@ -41,6 +41,7 @@ from streams.stages.encode import (
     entity_outputs,
     transaction_outputs,
 )
+from streams.stages.image import image_key
 from streams.stages.publish import PUBLISHED
 from streams.state import CAPTURED, DECLARATIONS, LANE, State
 from streams.transactions import Closed
@@ -237,12 +238,17 @@ class Lane:
             if each.table is None:
                 why = f"`{each.name}` was dropped or renamed at the source"
                 turn.admit(each.name, DROPPED, why)
-            elif each.type == "CREATE" or (ward is not None and ward.code == DROPPED):
+            elif (ward is not None and ward.code == DROPPED) or (
+                each.type == "CREATE" and (ward is not None or self._has_rows(each.name))
+            ):
                 if ward is None:  # the table that had the name has another one by now
                     turn.admit(each.name, DROPPED, f"`{each.name}` was renamed at the source")
                 self.quarantine.keep(emptied(each.name))
                 made_again.append(each.name)
         yield from control_records.judge(self, turn, made_again, before)
+
+    def _has_rows(self, table: str) -> bool:
+        return next(iter(self.state.iterate(image_key(table, b""))), None) is not None
 
     def _asked_for(self, row: Change) -> bool:
         """Tell whether a row belongs to a snapshot that has begun: one that comes late may be of any age."""
