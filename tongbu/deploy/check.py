@@ -27,14 +27,13 @@ from streams.in_force import expand
 from streams.stages.convert import avro_kind, convertible, optional
 from streams.stages.rules import compile_rule
 from streams.stages.source_types import family, refusal
-from tongbu.deploy.fit import Fit, fields_of, plain, references, symbols_of
+from tongbu.deploy.fit import Fit, fields_of, inner_of, plain, references, symbols_of
 
 Path = tuple[str | int, ...]
 
 #: Fields of every entity that the processor sets.
 _OWN_FIELDS = {"meta", "id", "source_refs", "ext"}
-#: What a constant is in YAML, by the field's Avro type; and what `where` says, by the family of the column's type.
-_CONSTANTS = {"string": str, "int": int, "long": int, "boolean": bool}
+#: What `where` says, by the family of the column's type.
 _COMPARABLE = {"text": str, "int": int, "boolean": bool}
 #: Form of a rule's input -> the kinds of fields that have such values.
 _INPUTS = {"decimal": ("decimal",), "text": ("string", "enum")}
@@ -397,7 +396,7 @@ class _Columns:
             for each in paths:
                 yield from self._column((*path, "local_time"), each, "local", row)
         else:
-            for key, inner, inner_type in _inner(expression):
+            for key, inner, inner_type in inner_of(expression):
                 yield from self._walk((*path, key), inner, inner_type, row)
 
     def _column(self, path: Path, name: str, type_: Any, row: Table) -> Iterator[DeclarationError]:
@@ -420,25 +419,3 @@ class _Columns:
             yield self.mapping.error(
                 path, message, "Map another column, or translate it with `codes` or `cases`."
             )
-
-
-_DECIMAL = {"type": "bytes", "logicalType": "decimal"}
-
-
-def _inner(expression: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Give the expressions inside a form, with the type that each must become; None where any will do."""
-    if isinstance(expression, form.MoneyOf):
-        yield "money", expression.money, _DECIMAL
-        yield "currency", expression.currency, "string"
-    elif isinstance(expression, form.QuantityOf):
-        yield "quantity", expression.quantity, _DECIMAL
-        yield "unit", expression.unit, "string"
-    elif isinstance(expression, form.Codes):
-        yield "of", expression.of, None
-    elif isinstance(expression, form.Reference):
-        for each in [expression.to] if isinstance(expression.to, str) else expression.to:
-            yield "to", each, None
-    elif isinstance(expression, form.Cases):
-        for case in expression.cases:
-            for name in case.when:
-                yield "cases", name, None

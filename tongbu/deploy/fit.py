@@ -36,6 +36,8 @@ _MAKES: dict[type, tuple[str, tuple[str, ...]]] = {
     form.Each: ("each", ("array",)),
 }
 _DECIMAL = {"type": "bytes", "logicalType": "decimal"}
+#: What a form that translates values takes.
+_TEXT = ["null", "string"]
 
 
 def fields_of(schema: Any) -> dict[str, Any]:
@@ -107,8 +109,8 @@ class Fit:
             yield from self._reference(path, expression)
         elif isinstance(expression, form.LocalTimeOf) and not expression.local_time:
             yield self._mapping.error((*path, key), f"`{key}` names no column", "Name one.")
-        for inner_key, inner, inner_type in _inner(expression):
-            yield from self._walk((*path, inner_key), inner, inner_type, inside=inside)
+        for inner_key, inner, inner_type in inner_of(expression):
+            yield from self._walk((*path, inner_key), inner, inner_type or _TEXT, inside=inside)
 
     def _constant(self, path: Path, field: str | int, value: Any, type_: Any) -> Findings:
         symbols = symbols_of(type_)
@@ -197,8 +199,8 @@ def _values(expression: Expression) -> Iterator[tuple[Path, Any]]:
         yield ("default",), expression.default
 
 
-def _inner(expression: Expression) -> Iterator[tuple[str, Expression, Any]]:
-    """Give the expressions inside a form, with the type that each must become."""
+def inner_of(expression: Expression) -> Iterator[tuple[str, Expression, Any]]:
+    """Give the expressions inside a form, with the type that each must become; None where any will do."""
     if isinstance(expression, form.MoneyOf):
         yield "money", expression.money, _DECIMAL
         yield "currency", expression.currency, "string"
@@ -206,4 +208,11 @@ def _inner(expression: Expression) -> Iterator[tuple[str, Expression, Any]]:
         yield "quantity", expression.quantity, _DECIMAL
         yield "unit", expression.unit, "string"
     elif isinstance(expression, form.Codes):
-        yield "of", expression.of, ["null", "string"]
+        yield "of", expression.of, None
+    elif isinstance(expression, form.Reference):
+        for each in [expression.to] if isinstance(expression.to, str) else expression.to:
+            yield "to", each, None
+    elif isinstance(expression, form.Cases):
+        for case in expression.cases:
+            for name in case.when:
+                yield "cases", name, None
