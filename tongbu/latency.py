@@ -9,13 +9,17 @@ source's commit is what the load generator saw right after COMMIT, and the targe
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import psycopg
+
+from sink_writers.stage_log import predecessor
 
 #: (source, transaction) of a commit.
 Transaction = tuple[str, str]
@@ -63,25 +67,57 @@ def by_stage(passages: Iterable[Passage]) -> dict[str, dict[str, float]]:
 
 
 class Tail:
-    """Follows a log of JSON lines, from its present end on; a file that is not there yet is an empty one."""
+    """
+    Follows a log of JSON lines, from its present end on; a file that is not there yet is an empty one.
+
+    A stage log may be turned over meanwhile: files stay open until nothing more comes into them, so each is known again
+    under its other name and read to its end.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._read = file.stat().st_size if file.exists() else 0
+        self._open: list[BinaryIO] = []
+        self._open = self._there()
+        for each in self._open:
+            each.seek(0, os.SEEK_END)
         #: All lines read so far.
         self.lines: list[dict[str, Any]] = []
 
     def follow(self) -> list[dict[str, Any]]:
         """Give the lines that were completed since the last call."""
-        if not self._file.exists():
-            return []
-        with self._file.open("rb") as file:
-            file.seek(self._read)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        self._read += len(whole) + len(newline)
-        fresh = [orjson.loads(line) for line in whole.splitlines()]
+        there = self._there()
+        gone = [each for each in self._open if each not in there]
+        fresh = [orjson.loads(line) for each in (*gone, *there) for line in _whole_lines(each)]
+        for each in gone:
+            each.close()
+        self._open = there
         self.lines += fresh
         return fresh
+
+    def _there(self) -> list[BinaryIO]:
+        """Give what the log consists of now, oldest first."""
+        there: list[BinaryIO] = []
+        # In this order: what is turned over between the two looks is seen twice, not never.
+        for place in (self._file, predecessor(self._file)):
+            with suppress(FileNotFoundError):
+                found = place.open("rb")
+                same = (
+                    each
+                    for each in (*self._open, *there)
+                    if os.path.sameopenfile(each.fileno(), found.fileno())
+                )
+                if (known := next(same, None)) is not None:
+                    found.close()
+                if known not in there:
+                    there.insert(0, known or found)
+        return there
+
+
+def _whole_lines(file: BinaryIO) -> list[bytes]:
+    """Read on; a line that is still being written is left."""
+    whole, newline, rest = file.read().rpartition(b"\n")
+    file.seek(-len(rest), os.SEEK_CUR)
+    return (whole + newline).splitlines()
 
 
 def passages(

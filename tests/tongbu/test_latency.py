@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sink_writers import stage_log
+from sink_writers.messages import Message
+from sink_writers.stage_log import StageLog
 from tongbu.latency import Tail, by_stage, passages, percentiles
 
 
@@ -90,3 +95,58 @@ def test_what_stood_in_a_log_before_is_not_followed(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     file.write_bytes(b'{"a":1}\n')
     assert Tail(file).follow() == []
+
+
+def message(offset: int) -> Message:
+    return Message("erp", offset, "transaction", str(offset), None, ())
+
+
+@pytest.fixture
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage log has some four lines a file."""
+    monkeypatch.setattr(stage_log, "MOST_BYTES", 800)
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_stage_log_stays_small_and_keeps_its_latest_lines(tmp_path: Path) -> None:
+    log = StageLog(tmp_path, "b")
+    for number in range(100):
+        log.write([message(number)], 1, 2, None)
+    log.close()
+
+    files = sorted((tmp_path / "stages").iterdir(), reverse=True)
+    assert [each.name for each in files] == ["b.jsonl.1", "b.jsonl"]
+    assert all(each.stat().st_size < 1200 for each in files)
+    kept = [orjson.loads(line) for each in files for line in each.read_bytes().splitlines()]
+    numbers = [line["lane_offset"] for line in kept]
+    assert numbers == list(range(100 - len(numbers), 100))
+    assert len(numbers) >= 4
+
+
+@pytest.mark.usefixtures("_small")
+def test_who_follows_a_stage_log_misses_and_doubles_no_line_when_it_is_turned_over(
+    tmp_path: Path,
+) -> None:
+    log = StageLog(tmp_path, "b")
+    log.write([message(0)], 1, 2, None)
+    tail = Tail(tmp_path / "stages/b.jsonl")
+    for number in range(1, 100):
+        log.write([message(number)], 1, 2, None)
+        if number % 3 == 0:
+            tail.follow()
+
+    assert [line["lane_offset"] for line in tail.lines] == list(range(1, 100))
+
+
+@pytest.mark.usefixtures("_small")
+def test_readings_of_one_binding_that_write_side_by_side_lose_no_line_when_one_turns_the_log_over(
+    tmp_path: Path,
+) -> None:
+    tail = Tail(tmp_path / "stages/b.jsonl")
+    logs = [StageLog(tmp_path, "b") for _ in range(3)]
+    for number in range(99):
+        logs[number % 3].write([message(number)], 1, 2, None)
+        tail.follow()
+
+    assert sorted(line["lane_offset"] for line in tail.lines) == list(range(99))
+    assert sum(each.stat().st_size for each in (tmp_path / "stages").iterdir()) < 2 * 1200
