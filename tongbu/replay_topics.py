@@ -49,7 +49,7 @@ def _new(deployment: Deployment, topic: topics.Topic) -> NewTopic:
     config = topic.config
     if topic.name in map(deployment.lane_topic, deployment.sources):
         config = config | {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
-    return NewTopic(topic.name, topic.partitions, 1, config=config)
+    return NewTopic(topic.name, topic.partitions, topics.REPLICAS, config=config)
 
 
 def _all_done(futures: Mapping[str, Future[Any]]) -> None:

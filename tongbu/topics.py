@@ -63,6 +63,21 @@ def names(bootstrap: str) -> set[str]:
         raise _unavailable(bootstrap, error) from error
 
 
+def lone(bootstrap: str) -> set[str] | None:
+    """Give the topics that have a partition on one broker only; None where there is only one broker."""
+    try:
+        found = _admin(bootstrap).list_topics(timeout=_SECONDS)
+    except (KafkaException, TimeoutError) as error:
+        raise _unavailable(bootstrap, error) from error
+    if len(found.brokers) == 1:
+        return None
+    return {
+        name
+        for name, topic in found.topics.items()
+        if any(len(each.replicas) == 1 for each in topic.partitions.values())
+    }
+
+
 def ends(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
     """Give (topic, partition) -> the offset that the next record will have."""
     return _offsets(bootstrap, topics, OffsetSpec.latest())

@@ -21,6 +21,8 @@ from schemas.errors import TongbuError
 from tongbu.deploy.deployment import Change, Deployment
 
 _SECONDS = 20
+#: As many replicas as the brokers' `default.replication.factor` says (KIP-464): what a cluster can bear is its owner's to say.
+REPLICAS = -1
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _partition_twice(deployment: Deployment) -> str:
 
 
 def _create(deployment: Deployment, topic: Topic) -> None:
-    new = NewTopic(topic.name, topic.partitions, 1, config=topic.config)
+    new = NewTopic(topic.name, topic.partitions, REPLICAS, config=topic.config)
     _done(deployment.admin.create_topics([new])[topic.name], topic.name)
 
 

@@ -15,10 +15,14 @@ from schemas.captured import Table
 from schemas.errors import TongbuError
 from tongbu import topics
 from tongbu.deploy import captured, connectors
+from tongbu.deploy import topics as declared
 from tongbu.deploy.deployment import Deployment
 from tongbu.sources import mysql, postgresql
 from tongbu.sources.findings import LIMITS, Finding, Level
 from tongbu.sources.offsets import asking, capture_dsn, slot_name, stored_offset
+
+#: Topics that are ours beside the declared ones: Connect's own, and schema histories that have followed the first.
+_OURS = ("_connect_", "_schema_history.")
 
 
 def inspect(deployment: Deployment) -> list[Finding]:
@@ -28,7 +32,8 @@ def inspect(deployment: Deployment) -> list[Finding]:
     Without Kafka the sources are looked at all the same: it is then that their logs grow.
     """
     away = [*_broker(deployment)]
-    return away + [
+    found = away or [*_replicas(deployment)]
+    return found + [
         finding
         for name in deployment.sources
         for finding in _source(deployment, name, has_kafka=not away)
@@ -41,6 +46,24 @@ def _broker(deployment: Deployment) -> Iterator[Finding]:
     except TongbuError as error:
         what = f"{error.message}: what capture has stored is not known, so losses and heartbeats are not looked for"
         yield Finding("kafka", "broker", "alarm", what, error.remedy)
+
+
+def _replicas(deployment: Deployment) -> Iterator[Finding]:
+    """Look, where there are several brokers, for topics of ours that are lost with one of them."""
+    lone = topics.lone(deployment.bootstrap)
+    if lone is None:
+        return
+    ours = {each.name for each in declared.wanted(deployment)}
+    found = sorted(each for each in lone if each in ours or each.startswith(_OURS))
+    if found:
+        what = f"one broker only has {', '.join(found)}: with it they would be lost"
+        remedy = (
+            "Set `default.replication.factor` of the brokers for topics to come; give these more replicas by "
+            "`kafka-reassign-partitions.sh` (connectors-config/README.md)."
+        )
+        yield Finding("kafka", "replicas", "warning", what, remedy)
+    else:
+        yield Finding("kafka", "replicas", "ok", "every topic of ours has several")
 
 
 def _source(deployment: Deployment, name: str, *, has_kafka: bool) -> Iterator[Finding]:
