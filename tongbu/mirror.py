@@ -15,7 +15,7 @@ from schemas.errors import TongbuError
 from sink_writers import bindings
 from tongbu import answers
 from tongbu.deploy import commands as deploy
-from tongbu.deploy import lanes, mirrors, snapshots
+from tongbu.deploy import connectors, lanes, mirrors, snapshots
 from tongbu.deploy.commands import FolderOption, JsonOption, NamespaceOption, deployment
 from tongbu.deploy.deployment import Deployment
 from tongbu.deploy.mirrors import Plan
@@ -64,6 +64,7 @@ def mirror(
     """
     began = time.monotonic()
     subject = deployment(instance, namespace, declarations)
+    connectors.refuse_namespace(subject)
     binding = _binding(subject, source, to)
     left_out = _left_out(without or [])
     found = mirrors.plan(subject, source, patterns, binding, prefix, left_out)

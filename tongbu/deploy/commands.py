@@ -63,7 +63,10 @@ STEPS: tuple[tuple[Only, Planner], ...] = (
 
 OnlyOption = Annotated[Only | None, typer.Option(help="Only this part.")]
 NamespaceOption = Annotated[
-    str, typer.Option(envvar="TONGBU_NAMESPACE", help="Prefix of every topic name.")
+    str,
+    typer.Option(
+        envvar="TONGBU_NAMESPACE", help="Prefix of every topic name; connectors have none."
+    ),
 ]
 FolderOption = Annotated[
     Path | None,
@@ -136,6 +139,8 @@ def perform(subject: Deployment, only: Only | None, tell: Callable[[Change], Non
 def steps(subject: Deployment, only: Only | None = None) -> Iterator[tuple[Only, Iterator[Change]]]:
     """Check the declarations, then give the steps with their changes."""
     verify(subject)
+    if only in (None, Only.connectors):
+        connectors.refuse_namespace(subject)
     for part, planner in STEPS:
         if only in (None, part):
             yield part, planner(subject)

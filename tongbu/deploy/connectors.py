@@ -306,9 +306,24 @@ def _cause(trace: str) -> str:
     return causes[-1].removeprefix("Caused by:").strip()
 
 
+def refuse_namespace(deployment: Deployment) -> None:
+    """
+    Raise TongbuError where a deployment has a namespace: connectors, slots and places in a source's log have none.
+
+    The live connector would be told to go on in the lane log of the namespace.
+    """
+    if deployment.namespace:
+        raise TongbuError(
+            f"namespace `{deployment.namespace}`: connectors have none, so this would be done to the live ones",
+            "Leave --namespace (TONGBU_NAMESPACE) out; or let `tongbu plan` and `apply` make the other parts, each by its "
+            "--only: topics, schemas, declarations or targets.",
+        )
+
+
 @contextmanager
 def client(deployment: Deployment) -> Iterator[httpx.Client]:
-    """Give a client of Kafka Connect; raise ServiceUnavailable where it does not answer."""
+    """Give a client of Kafka Connect; raise ServiceUnavailable where it does not answer, TongbuError for a namespace."""
+    refuse_namespace(deployment)
     url = deployment.environment["CONNECT_URL"]
     try:
         with httpx.Client(base_url=url, timeout=20.0) as client:
