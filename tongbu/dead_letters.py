@@ -26,8 +26,12 @@ def table_of(letter: dict[str, Any]) -> str | None:
     )
 
 
-def read(bootstrap: str, registry: Registry) -> list[dict[str, Any]]:
-    """Give the letters that are open, oldest first, with all their fields."""
+def read(bootstrap: str, registry: Registry, *, originals: bool = False) -> list[dict[str, Any]]:
+    """
+    Give the letters that are open, oldest first, with all their fields.
+
+    The sealed original, which may be of any size, only where it is asked for: there may be very many letters.
+    """
     decoder = Decoder(registry.schema)
     letters: dict[str, dict[str, Any]] = {}
     for partition in topics.partitions(bootstrap, TOPIC):
@@ -38,5 +42,7 @@ def read(bootstrap: str, registry: Registry) -> list[dict[str, Any]]:
             letter = decoder.decode(message.value())
             letters.pop(letter["id"], None)
             if letter["state"] == "open":
+                if not originals:
+                    del letter["sealed"]
                 letters[letter["id"]] = letter
     return list(letters.values())

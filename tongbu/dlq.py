@@ -19,6 +19,9 @@ from tongbu.deploy.commands import deployment
 from tongbu.deploy.deployment import Deployment
 from tongbu.stack.commands import InstanceName
 
+#: As many ids are asked for by one control record: the lane takes other records in between.
+_AT_ONCE = 1000
+
 app = typer.Typer(
     no_args_is_help=True, help="Records that could not be processed, by canonical id."
 )
@@ -61,7 +64,8 @@ def show(
 ) -> None:
     """Show all that is known of a letter, as JSON."""
     subject = deployment(instance)
-    found = [each for each in _letters(subject, None) if letter in (each["id"], each["entity_id"])]
+    letters = _letters(subject, None, originals=unseal)
+    found = [each for each in letters if letter in (each["id"], each["entity_id"])]
     if not found:
         raise TongbuError(f"no open letter `{letter}`", "`tongbu dlq list` shows them.")
     for each in found:
@@ -78,7 +82,8 @@ def retry(
     """
     Map withheld ids again, after a fix: `tongbu dlq retry erp:SO1`, `tongbu dlq retry --entity sales_order`.
 
-    What can be made now is published; what can't stays withheld, with a new letter.
+    What can be made now is published; what can't stays withheld, with a new letter. `tongbu status` counts what is
+    withheld still. Ending this command (Ctrl-C) does no harm: run it again, it asks for what is withheld then.
     """
     _append(Retry, ids, entity, instance, everything=all_)
 
@@ -121,22 +126,26 @@ def _append(
 ) -> None:
     if not ids and entity is None and not everything:
         raise TongbuError("which letters?", "Name ids, or give --entity NAME, or --all.")
-    subject = deployment(instance)
+    subject, wanted = deployment(instance), {*(ids or ())}
     chosen: dict[tuple[str, str], list[str]] = {}
     for letter in _letters(subject, entity):
-        if letter["entity_id"] is not None and (not ids or letter["entity_id"] in ids):
+        if letter["entity_id"] is not None and (not wanted or letter["entity_id"] in wanted):
             chosen.setdefault((letter["source"], letter["entity"]), []).append(letter["entity_id"])
-    if unknown := set(ids or ()) - {id_ for found in chosen.values() for id_ in found}:
+    if unknown := wanted - {id_ for found in chosen.values() for id_ in found}:
         raise TongbuError(f"not withheld: {min(unknown)}", "`tongbu dlq list` shows what is.")
     for (source, name), withheld in chosen.items():
-        lanes.append(subject, kind(source=source, entity=name, ids=tuple(withheld)))
-        typer.echo(f"{source}: {name}: {len(withheld)} asked for")
+        some = (withheld[at : at + _AT_ONCE] for at in range(0, len(withheld), _AT_ONCE))
+        records = [kind(source=source, entity=name, ids=tuple(each)) for each in some]
+        lanes.append(subject, *records)
+        typer.echo(f"{source}: {name}: {len(withheld):,} asked for")
     if not chosen:
         typer.echo("no open letters with an id")
 
 
-def _letters(subject: Deployment, entity: str | None) -> list[dict[str, Any]]:
-    found = dead_letters.read(subject.bootstrap, subject.registry)
+def _letters(
+    subject: Deployment, entity: str | None, *, originals: bool = False
+) -> list[dict[str, Any]]:
+    found = dead_letters.read(subject.bootstrap, subject.registry, originals=originals)
     known = {*subject.catalog.entities, *(letter["entity"] for letter in found)}
     if entity is not None and entity not in known:
         raise TongbuError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,8 +36,8 @@ def appended(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     catalog = SimpleNamespace(entities={"order": None, "customer": None, "product": None})
     subject = SimpleNamespace(bootstrap="", registry=None, environment={}, catalog=catalog)
     monkeypatch.setattr(dlq, "deployment", lambda instance: subject)
-    monkeypatch.setattr(dlq.dead_letters, "read", lambda bootstrap, registry: LETTERS)
-    monkeypatch.setattr(dlq.lanes, "append", lambda subject, record: records.append(record))
+    monkeypatch.setattr(dlq.dead_letters, "read", lambda *_, **__: LETTERS)
+    monkeypatch.setattr(dlq.lanes, "append", lambda subject, *some: records.extend(some))
     return records
 
 
@@ -87,3 +88,30 @@ def test_a_list_for_programs_and_a_letter_hold_no_original(appended: list[Any]) 
 
 def test_an_entity_without_letters_is_no_mistake(appended: list[Any]) -> None:
     assert "no open letters" in run("list", "--entity", "product").output
+
+
+def test_a_hundred_thousand_letters_are_asked_for_by_records_that_kafka_takes(
+    appended: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"erp:public.Stock[{number}]".ljust(300, "0") for number in range(100_000)]
+    many = [LETTERS[0] | {"id": id_, "entity_id": id_} for id_ in ids]
+    monkeypatch.setattr(dlq.dead_letters, "read", lambda *_, **__: many)
+
+    answer = run("skip", "--all")
+
+    assert "100,000 asked for" in answer.output
+    assert [id_ for record in appended for id_ in record.ids] == ids
+    assert max(len(control.encode(each)[1]) for each in appended) < 1_000_000
+
+
+def test_ten_thousand_ids_of_a_hundred_thousand_letters_are_found_at_once(
+    appended: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [LETTERS[0] | {"entity_id": f"erp:{number}"} for number in range(100_000)]
+    monkeypatch.setattr(dlq.dead_letters, "read", lambda *_, **__: many)
+    began = time.process_time()
+
+    run("retry", *(f"erp:{number}" for number in range(90_000, 100_000)))
+
+    assert time.process_time() - began < 3
+    assert sum(len(each.ids) for each in appended) == 10_000
