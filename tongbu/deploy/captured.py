@@ -94,6 +94,15 @@ _MYSQL_TABLES = """
 SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables
 WHERE table_type = 'BASE TABLE' AND table_schema = DATABASE() ORDER BY 1"""
 
+#: What a driver raises where a source gives no answer (`unanswered`).
+IN_VAIN = (
+    psycopg.OperationalError,
+    psycopg.errors.InsufficientPrivilege,
+    pymysql.err.OperationalError,
+)
+#: MariaDB's and MySQL's errors of a user who may not do what is asked: with a database, table, column, or at all.
+_DENIED = (1044, 1142, 1143, 1227)
+
 
 def read(name: str, source: Source, dsn: str, tables: list[str]) -> CapturedSchema:
     """
@@ -136,8 +145,8 @@ def listed(name: str, source: Source, dsn: str) -> list[str]:
         with pymysql.connect(**mysql_arguments(dsn)) as mysql, mysql.cursor() as cursor:
             cursor.execute(_MYSQL_TABLES)
             return [table for (table,) in cursor.fetchall()]
-    except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
-        raise unavailable(name, error) from error
+    except IN_VAIN as error:
+        raise unanswered(name, error) from error
 
 
 def estimate(name: str, source: Source, dsn: str, tables: list[str]) -> int | None:
@@ -149,8 +158,8 @@ def estimate(name: str, source: Source, dsn: str, tables: list[str]) -> int | No
         else:
             with pymysql.connect(**mysql_arguments(dsn)) as my, my.cursor() as cursor:
                 found = _fetch(cursor, _MYSQL_ROWS, tables)
-    except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
-        raise unavailable(name, error) from error
+    except IN_VAIN as error:
+        raise unanswered(name, error) from error
     counts = [int(count or 0) for (count,) in found]
     return sum(counts) if counts and all(count > 0 for count in counts) else None
 
@@ -249,8 +258,8 @@ def _postgresql(source: str, dsn: str, tables: list[str]) -> _Asked:
             identities = {row[0]: "f" for row in connection.execute(_PG_FULL, [tables])}
             identities |= dict(connection.execute(_PG_UNTOLD, [tables]).fetchall())
             return columns, keys, identities
-    except psycopg.OperationalError as error:
-        raise unavailable(source, error) from error
+    except IN_VAIN as error:
+        raise unanswered(source, error) from error
 
 
 def _mysql(source: str, dsn: str, tables: list[str]) -> _Asked:
@@ -261,8 +270,8 @@ def _mysql(source: str, dsn: str, tables: list[str]) -> _Asked:
                 _fetch(cursor, _MYSQL_KEYS, tables),
                 {},
             )
-    except pymysql.err.OperationalError as error:
-        raise unavailable(source, error) from error
+    except IN_VAIN as error:
+        raise unanswered(source, error) from error
 
 
 def _fetch(cursor: Any, sql: str, tables: Iterable[str]) -> list[Any]:
@@ -286,9 +295,14 @@ def mysql_arguments(dsn: str) -> dict[str, Any]:
     }
 
 
-def unavailable(source: str, error: Exception) -> ServiceUnavailable:
-    """Say that a source does not answer."""
+def unanswered(source: str, error: Exception) -> TongbuError:
+    """Say why a source gave no answer: its server refuses the question, or is not there (ServiceUnavailable)."""
+    why = str(error).splitlines()[0]
+    if isinstance(error, psycopg.errors.InsufficientPrivilege) or error.args[0] in _DENIED:
+        return TongbuError(
+            f"source {source} refuses what it is asked: {why}",
+            "Have its DBA give the user what connectors-config/grants says, and what the message names.",
+        )
     return ServiceUnavailable(
-        f"source {source} does not answer: {str(error).splitlines()[0]}",
-        "Is it up? `tongbu status` tells.",
+        f"source {source} does not answer: {why}", "Is it up? `tongbu status` tells."
     )

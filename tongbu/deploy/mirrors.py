@@ -219,8 +219,8 @@ def _unreadable_in_postgresql(source: str, dsn: str, names: list[str]) -> Iterat
         with psycopg.connect(dsn, connect_timeout=5) as pg:
             rows = pg.execute(_READABLE, [_PUBLICATION, names]).fetchall()
             user = pg.info.user
-    except psycopg.OperationalError as error:
-        raise captured.unavailable(source, error) from error
+    except captured.IN_VAIN as error:
+        raise captured.unanswered(source, error) from error
     for name, usable, readable, published in rows:
         schema, _, table = name.partition(".")
         full = f'"{schema}"."{table}"'

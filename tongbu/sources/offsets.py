@@ -11,9 +11,8 @@ import orjson
 import psycopg
 import pymysql
 
-from schemas.errors import ServiceUnavailable
 from tongbu import topics
-from tongbu.deploy.captured import mysql_arguments
+from tongbu.deploy import captured
 from tongbu.deploy.deployment import Deployment, connector_settings
 from tongbu.sources import mysql, postgresql
 from tongbu.sources.findings import Finding
@@ -64,16 +63,14 @@ def slot_name(deployment: Deployment, name: str) -> str:
 
 @contextmanager
 def asking(deployment: Deployment, name: str) -> Iterator[Any]:
-    """Give a connection (PostgreSQL) or a cursor (MariaDB, MySQL); raise ServiceUnavailable."""
+    """Give a connection (PostgreSQL) or a cursor (MariaDB, MySQL); raise TongbuError where what it is asked gets no answer."""
     dsn = capture_dsn(deployment, name)
     try:
         if deployment.sources[name].database == "postgresql":
             with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as pg:
                 yield pg
         else:
-            with pymysql.connect(**mysql_arguments(dsn)) as my, my.cursor() as cursor:
+            with pymysql.connect(**captured.mysql_arguments(dsn)) as my, my.cursor() as cursor:
                 yield cursor
-    except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
-        raise ServiceUnavailable(
-            f"source {name} does not answer: {str(error).splitlines()[0]}", "Is it up?"
-        ) from error
+    except captured.IN_VAIN as error:
+        raise captured.unanswered(name, error) from error
