@@ -117,6 +117,8 @@ def check_shapes(
     entities = [_entity(catalog, mapping) for mapping in mappings]
     for rule in rules:
         _rule(catalog, rule, [mapping.value for mapping in mappings])
+    for finding in _set_twice(rules):
+        raise finding
     for mapping, entity in zip(mappings, entities, strict=True):
         fields = fields_of(expand(entity.schema))
         for finding in _shape(mapping, entity.name, fields, [rule.value for rule in rules]):
@@ -209,6 +211,19 @@ def _rule(catalog: Catalog, rule: Declared[Rule], mappings: list[Mapping]) -> No
             "Correct source or entity.",
         )
     _decidable(rule, expand(entity.schema))
+
+
+def _set_twice(rules: list[Declared[Rule]]) -> Iterator[DeclarationError]:
+    """Find fields that two rules set: what the first decides would be overwritten without a word."""
+    taken: dict[tuple[str, str, str], Declared[Rule]] = {}
+    for rule in rules:
+        value = rule.value
+        for place, field in enumerate(value.sets):
+            first = taken.setdefault((value.source, value.entity, field), rule)
+            if first is not rule:
+                message = f"`{field}` of {value.entity} is set by rule {first.value.rule}, too ({first.file})"
+                remedy = "Let one of both set it: make one decision table of the two."
+                yield rule.error(("sets", place), message, remedy)
 
 
 def _decidable(rule: Declared[Rule], schema: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -240,3 +241,24 @@ def test_a_missing_decision_table_is_refused_by_name(folder: Path) -> None:
 
     with pytest.raises(DeclarationError, match=r"approval_route\.json is not there"):
         verify(folder)
+
+
+def test_two_rules_that_set_one_field_are_refused_by_both_files_and_the_field(folder: Path) -> None:
+    other = "rules/sales_order/second_route.yaml"
+    shutil.copy(folder / RULE, folder / other)
+    edit(folder, other, "rule: approval_route", "rule: second_route")
+    line = edit(folder, other, "sets: [approval_route]", "sets: [approval_route]")
+
+    with pytest.raises(DeclarationError, match=f"{other}:{line}: `approval_route`") as refused:
+        verify(folder)
+
+    assert RULE in refused.value.message
+    assert refused.value.remedy
+
+
+def test_rules_of_two_sources_may_set_one_field(folder: Path) -> None:
+    first, *_ = load_rules(folder / "rules")
+    second = replace(first, value=first.value.model_copy(update={"source": "oa"}))
+
+    assert [*check._set_twice([first, replace(first)])]
+    assert not [*check._set_twice([first, second])]
