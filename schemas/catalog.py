@@ -56,7 +56,11 @@ class RecordSchema:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The newest minor of each major, by name; `versions` holds all of them, oldest first."""
+    """
+    The newest version of each entity and record, by name; `versions` holds all of them, oldest first.
+
+    So one major of an entity is in use at a time: the highest that has a file.
+    """
 
     entities: dict[str, RecordSchema]
     records: dict[str, RecordSchema]
@@ -83,6 +87,23 @@ class Catalog:
     def record(self, name: str) -> RecordSchema:
         """Give a record of our own topics, e.g. `transactions`."""
         return self.records[name]
+
+    def entity(self, name: str, major: int) -> RecordSchema | None:
+        """Give an entity in the major that is in use; None for any other (`why_not`)."""
+        found = self.entities.get(name)
+        return found if found is not None and found.major == major else None
+
+    def why_not(self, name: str, major: int) -> tuple[str, str]:
+        """Say why there is no such entity, and what to do."""
+        newest = self.entities.get(name)
+        if newest is not None and any(each.major == major for each in self.versions.get(name, ())):
+            file = f"schemas/entities/{name}/{newest.file.name}"
+            return (
+                f"`{name}` {major} is not in use any more: {file} is there, and one major of an entity is in use at a time",
+                f"Write `major: {newest.major}` in every mapping and binding of it, or take {file} away.",
+            )
+        known = ", ".join(f"{each.name} {each.major}" for each in self.entities.values())
+        return f"there is no entity `{name}` {major}", f"Known: {known}."
 
     def all(self) -> list[RecordSchema]:
         """Every newest schema, in a stable order."""

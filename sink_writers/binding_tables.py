@@ -116,11 +116,8 @@ def _refer(
 def _schema(
     binding: RelationalBinding, catalog: Catalog, entity: str, wanted: EntityBinding
 ) -> RecordSchema:
-    schema = catalog.entities.get(entity)
-    if schema is None or schema.major != wanted.major:
-        raise Unfit(
-            ("entities", entity),
-            f"binding {binding.binding}: no schema for {entity}, major {wanted.major}",
-            f"Known: {', '.join(f'{each.name} v{each.major}' for each in catalog.entities.values())}.",
-        )
+    schema = catalog.entity(entity, wanted.major)
+    if schema is None:
+        why, remedy = catalog.why_not(entity, wanted.major)
+        raise Unfit(("entities", entity), f"binding {binding.binding}: {why}", remedy)
     return schema

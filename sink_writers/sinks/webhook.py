@@ -50,12 +50,14 @@ class WebhookSink:
     def __init__(
         self,
         binding: WebhookBinding,
-        catalog: Catalog,
+        catalog: Catalog,  # noqa: ARG002 - the same shape as RelationalSink
         decoder: Decoder,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._binding = binding
-        self._entities = {catalog.entities[name].topic: name for name in binding.entities}
+        self._entities = {
+            f"canonical.{name}.v{entity.major}": name for name, entity in binding.entities.items()
+        }
         self._decoder = decoder
         self._url = resolve(binding.url)
         self._signer = Webhook(resolve(binding.secret))

@@ -88,7 +88,7 @@ def test_an_array_that_is_no_child_is_a_json_column(world):
         ({"fields": ["colour"]}, "sales_order has no field colour"),
         ({"children": {"ext": {"table": "t", "key": "k"}}}, "no array of records `ext`"),
         ({"children": {"lines": {"table": "t", "key": "sku"}}}, "no field lines.sku"),
-        ({"major": 2}, "no schema for sales_order, major 2"),
+        ({"major": 2}, "there is no entity `sales_order` 2"),
     ],
 )
 def test_what_the_schemas_do_not_have_is_refused(world, entity, said):

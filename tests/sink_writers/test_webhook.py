@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 
 import httpx
@@ -106,6 +107,25 @@ def effects(world, stack, request):
 
 def approval(world, version: int, key: str = "o1"):
     return world.message(world.order(key, version, status="approved", changed=["status"]))
+
+
+@pytest.mark.integration
+def test_a_binding_gets_the_records_of_its_own_major_where_the_schemas_have_a_newer_one(
+    effects, world
+):
+    newest = world.catalog.entities["sales_order"]
+    newer = replace(newest, major=2, topic="canonical.sales_order.v2")
+    catalog = replace(world.catalog, entities={**world.catalog.entities, "sales_order": newer})
+    effects.sink = WebhookSink(
+        effects.binding, catalog, world.decoder, httpx.MockTransport(effects.endpoint)
+    )
+    effects.at = effects.sink.claim(effects.place)
+
+    effects.apply(approval(world, 7))
+
+    assert [request.headers["webhook-id"] for request in effects.endpoint.got] == [
+        "sales_order/o1/7"
+    ]
 
 
 @pytest.mark.integration

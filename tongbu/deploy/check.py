@@ -80,11 +80,9 @@ def _effects(catalog: Catalog, declared: Declared[Binding]) -> Iterator[Declarat
         return
     watched: dict[str, list[Any]] = {}
     for name, wanted in binding.entities.items():
-        entity = catalog.entities.get(name)
-        if entity is None or entity.major != wanted.major:
-            known = ", ".join(f"{each.name} {each.major}" for each in catalog.entities.values())
-            message = f"there is no entity `{name}` {wanted.major}"
-            yield declared.error(("entities", name), message, f"Known: {known}.")
+        entity = catalog.entity(name, wanted.major)
+        if entity is None:
+            yield declared.error(("entities", name), *catalog.why_not(name, wanted.major))
             return
         for option in sorted(wanted.model_fields_set - {"major"}):
             message = f"`{option}` is for tables: a webhook brings whole records, chosen by `on`"
@@ -146,13 +144,10 @@ def check_columns(
 def _entity(catalog: Catalog, mapping: Declared[Mapping]) -> RecordSchema:
     """Give the entity of a mapping."""
     value = mapping.value
-    entity = catalog.entities.get(value.entity)
-    if entity is None or entity.major != value.major:
-        known = ", ".join(f"{each.name} {each.major}" for each in catalog.entities.values())
-        key = "entity" if entity is None else "major"
-        raise mapping.error(
-            (key,), f"there is no entity `{value.entity}` {value.major}", f"Known: {known}."
-        )
+    entity = catalog.entity(value.entity, value.major)
+    if entity is None:
+        key = "major" if value.entity in catalog.entities else "entity"
+        raise mapping.error((key,), *catalog.why_not(value.entity, value.major))
     return entity
 
 

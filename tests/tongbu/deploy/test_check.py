@@ -13,7 +13,8 @@ from demo_world import captured
 
 from schemas.catalog import Catalog
 from schemas.declarations import load_bindings, load_mappings, load_rules
-from schemas.errors import DeclarationError
+from schemas.errors import DeclarationError, TongbuError
+from sink_writers import targets
 from tongbu.deploy import check
 
 STREAMS = Path(str(files("streams")))
@@ -262,3 +263,35 @@ def test_rules_of_two_sources_may_set_one_field(folder: Path) -> None:
 
     assert [*check._set_twice([first, replace(first)])]
     assert not [*check._set_twice([first, second])]
+
+
+@pytest.fixture
+def second_major(tmp_path: Path) -> Catalog:
+    """The schemas, with a second major of one entity."""
+    schemas = Path(str(files("schemas")))
+    for part in ("entities", "common", "records"):
+        shutil.copytree(schemas / part, tmp_path / "schemas" / part)
+    first = tmp_path / "schemas/entities/sales_order/1.0.avsc"
+    second = first.read_text("utf-8").replace(
+        "canonical.sales_order.v1", "canonical.sales_order.v2"
+    )
+    first.with_name("2.0.avsc").write_text(second, "utf-8")
+    return Catalog.load(tmp_path / "schemas")
+
+
+def test_what_is_of_a_major_that_a_newer_one_has_succeeded_is_refused_with_the_reason(
+    folder: Path, second_major: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAREHOUSE_DSN", "postgresql://x@y/z")
+    found = {
+        each.value.binding: each for each in load_bindings(STREAMS.parent / "sink_writers/bindings")
+    }
+    asked = [
+        lambda: check.check_shapes(second_major, load_mappings(folder / "mappings"), []),
+        lambda: check.check_effects(second_major, [found["order-events"]]),
+        lambda: targets.tables(found["warehouse"].value, second_major),
+    ]
+    for ask in asked:
+        with pytest.raises(TongbuError, match=r"2\.0\.avsc") as refused:
+            ask()
+        assert "`major: 2`" in refused.value.remedy
