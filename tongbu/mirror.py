@@ -132,7 +132,7 @@ def _show(console: Console, found: Plan) -> None:
         console.print(f"[green]mirror[/]   {table} -> {name}", highlight=False)
     for table, columns in found.narrowed.items():
         console.print(
-            f"[yellow]leave out[/] {table}: {', '.join(columns)}; dropped in the target with the table's next change",
+            f"[yellow]leave out[/] {table}: {', '.join(columns)}; dropped in every target of the table with its next change",
             highlight=False,
         )
     for each in found.refused:

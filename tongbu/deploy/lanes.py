@@ -231,4 +231,21 @@ def _exists(deployment: Deployment, source: str) -> bool:
 def _summary(deployment: Deployment, source: str) -> str:
     mappings = sum(each.value.source == source for each in deployment.mappings)
     rules = sum(each.value.source == source for each in deployment.rules)
-    return f"{mappings} mappings, {rules} rules"
+    return "; ".join(
+        [f"{mappings} mappings, {rules} rules", *_left_out_elsewhere(deployment, source)]
+    )
+
+
+def _left_out_elsewhere(deployment: Deployment, source: str) -> Iterator[str]:
+    """Say which targets lack a column of a mirrored table because another one is not to get it: all get the same rows."""
+    mirrors = deployment.mirrors_of(source)
+    for table in _mirrored(deployment, source):
+        for column in table.without:
+            named = {
+                each.binding for each in mirrors if column in each.without.get(table.table, ())
+            }
+            if others := sorted(table.targets.keys() - named):
+                yield (
+                    f"{table.table}.{column} is left out of {', '.join(others)}, too, and dropped there, "
+                    f"as {', '.join(sorted(named))} is not to get it"
+                )

@@ -9,7 +9,7 @@ import pytest
 from schemas.captured import Column, Table
 from schemas.declarations import load_mirrors
 from schemas.errors import DeclarationError, TongbuError
-from tongbu.deploy import mirrors
+from tongbu.deploy import lanes, mirrors
 from tongbu.deploy.deployment import Deployment
 
 GOOD = """
@@ -148,3 +148,33 @@ def test_of_a_mirrored_table_a_column_can_be_left_out_later(
         *before,
         *narrowed.get("public.Person", []),
     ]
+
+
+def test_plan_says_where_a_column_that_one_mirror_leaves_out_is_missing_in_another_target_too(
+    tmp_path,
+):
+    for folder in ("mappings", "rules"):
+        (tmp_path / folder).mkdir()
+    left_out = "without:\n  public.Customer: [cMemo]\n"
+    subject = declared(tmp_path, GOOD.replace("u8_Customer", "u8_Customer\n  public.Other: o"))
+    other = GOOD.replace("erp-to-warehouse", "erp-to-oa").replace(": warehouse", ": oa") + left_out
+    (tmp_path / "mirrors/two.yaml").write_text(other, encoding="utf-8")
+
+    (customer, _) = lanes._mirrored(subject, "erp")
+    said = lanes._summary(subject, "erp")
+
+    assert (set(customer.targets), customer.without) == ({"warehouse", "oa"}, ("cMemo",))
+    assert said == (
+        "0 mappings, 0 rules; public.Customer.cMemo is left out of warehouse, too, and dropped there, as oa is not to get it"
+    )
+
+
+def test_where_all_mirrors_of_a_table_leave_out_the_same_nothing_is_said(tmp_path):
+    for folder in ("mappings", "rules"):
+        (tmp_path / folder).mkdir()
+    text = GOOD + "without:\n  public.Customer: [cMemo]\n"
+    subject = declared(tmp_path, text)
+    other = text.replace("erp-to-warehouse", "erp-to-oa").replace(": warehouse", ": oa")
+    (tmp_path / "mirrors/two.yaml").write_text(other, encoding="utf-8")
+
+    assert lanes._summary(subject, "erp") == "0 mappings, 0 rules"
