@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import orjson
 import typer
+from cryptography.exceptions import InvalidTag
 from rich.table import Table
 
 from schemas.control import Resume, Retry, Skip
@@ -170,7 +171,13 @@ def _original(subject: Deployment, letter: dict[str, Any]) -> str | None:
     file = Path(subject.environment["TONGBU_DATA"]) / KEY_FILE
     if not file.exists():
         raise TongbuError(f"there is no key file {file}", "Without it originals stay sealed.")
-    return Seal(file).open(letter["id"], letter["sealed"]).decode(errors="replace")
+    try:
+        return Seal(file).open(letter["id"], letter["sealed"]).decode(errors="replace")
+    except InvalidTag as error:
+        raise TongbuError(
+            f"letter {letter['id']} was sealed with another key",
+            f"{file} has to be the key file of the processor that wrote it.",
+        ) from error
 
 
 def _time(at: datetime | int) -> str:

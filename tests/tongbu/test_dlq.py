@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from schemas import control
 from schemas.errors import TongbuError
+from streams.seal import KEY_FILE, new_key
 from tongbu import dlq
 
 LETTERS = [
@@ -115,3 +117,16 @@ def test_ten_thousand_ids_of_a_hundred_thousand_letters_are_found_at_once(
 
     assert time.process_time() - began < 3
     assert sum(len(each.ids) for each in appended) == 10_000
+
+
+def test_of_a_letter_that_was_sealed_with_another_key_the_reason_is_told(
+    appended: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / KEY_FILE).write_bytes(new_key())
+    subject = dlq.deployment("")
+    subject.environment["TONGBU_DATA"] = str(tmp_path)
+
+    with pytest.raises(TongbuError, match="another key") as raised:
+        run("show", "erp:1", "--unseal")
+
+    assert str(tmp_path / KEY_FILE) in raised.value.remedy
