@@ -260,15 +260,23 @@ class Mirrors:
         if not chunk.after:
             self._forget_seen(cursor, seen, table)
             self._mark_letters(cursor, place, seen, table, message.lane_offset)
-        rows = [record for record in message.records if record.topic == MIRROR_ROW]
-        keys = [self._decoder.decode(record.value)["key"] for record in rows]
-        if keys:
+        rows = [
+            (record, self._decoder.decode(record.value))
+            for record in message.records
+            if record.topic == MIRROR_ROW
+        ]
+        if rows:
+            keys = [value["key"] for _, value in rows]
             self._dialect.mark(cursor, seen, self._binding, table, keys)
+        withheld = [record.key for record, value in rows if _is_withheld(record, value)]
+        if withheld:
+            self._keep_letters(cursor, place, seen, table, withheld)
         if chunk.last:
             deleted = self._dialect.delete_unmarked(cursor, seen, self._binding, table)
             self._close_marked_letters(cursor, place, seen, table)
             self._forget_seen(cursor, seen, table)
-        fills.note(self._database, cursor, self._binding, message, len(rows), deleted)
+        brought = len(rows) - len(withheld)
+        fills.note(self._database, cursor, self._binding, message, brought, deleted)
         self._filling = None
 
     def _forget_seen(self, cursor: Any, seen: str, table: MirrorTable) -> None:
@@ -286,6 +294,17 @@ class Mirrors:
         cursor.executemany(
             f"insert into {seen} (binding, table_name, digest) values (%s, %s, %s)",
             [(self._binding, table.name, _letter_digest(*each)) for each in older],
+        )
+
+    def _keep_letters(
+        self, cursor: Any, place: Place, seen: str, table: MirrorTable, keys: Iterable[str]
+    ) -> None:
+        """Note no more that letters are older than the fill: of a withheld row what the target has stays, set aside or not."""
+        withheld = {self._database.letter_key(key) for key in keys}
+        kept = [each for each in self._letters.of(place, table.name) if each[0] in withheld]
+        cursor.executemany(
+            f"delete from {seen} where binding = %s and table_name = %s and digest = %s",
+            [(self._binding, table.name, _letter_digest(*each)) for each in kept],
         )
 
     def _close_marked_letters(
@@ -318,6 +337,8 @@ class Mirrors:
             return
         if record.operation == "truncate":
             batches[table] = _Batch(is_emptied=True)
+            return
+        if _is_withheld(record, value):
             return
         row = self._row(record, self._last[table], value)
         batches.setdefault(table, _Batch()).rows[row.id] = row
@@ -477,6 +498,11 @@ def store(cursor: Any, name: str, binding: str, version: int, table: MirrorTable
         f"insert into {name} (binding, table_name, version, description) values (%s, %s, %s, %s)",
         [binding, table.name, version, text],
     )
+
+
+def _is_withheld(record: Record, value: dict[str, Any]) -> bool:
+    """Tell whether a row only says that it is there: it is withheld, and what the target has of it stays."""
+    return record.operation == "snapshot" and not value["values"]
 
 
 def _letter(row: MirrorRow) -> Record:

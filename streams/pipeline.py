@@ -218,8 +218,7 @@ class Turn:
         source = self.moment.source
         found = rows_after(plan, source, control.after, control.limit + 1, self.store)
         self.mirrored.describe(plan)
-        for key, row in found[: control.limit]:
-            self.mirrored.put(plan, key, row, "snapshot")
+        self.mirrored.chunk(plan, found[: control.limit])
         chunk = [(plan.id(source, key), key) for key, _ in found[: control.limit]]
         return chunk, len(found) > control.limit
 

@@ -8,6 +8,7 @@ but a cast. What Debezium can't bring without loss is refused as for mappings (s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -124,8 +125,8 @@ class MirrorRows:
         elif change.before is not None:
             self.put(plan, change.key, change.before, "delete")
 
-    def put(self, plan: MirrorPlan, key: bytes, row: Row, operation: str) -> None:
-        """Add a row as it is now, or that it is gone; one that can't be brought without loss is withheld."""
+    def put(self, plan: MirrorPlan, key: bytes, row: Row, operation: str) -> bool:
+        """Add a row as it is now, or that it is gone; one that can't be brought without loss is withheld. Tell whether it is not."""
         id_ = plan.id(self._moment.source, key)
         try:
             self._row(
@@ -133,8 +134,21 @@ class MirrorRows:
             )
         except RecordError as error:
             self._withheld.withhold(plan, id_, error, orjson.dumps(row))
-            return
+            return False
         self._withheld.release(plan, id_)
+        return True
+
+    def chunk(self, plan: MirrorPlan, rows: Iterable[tuple[bytes, Row]]) -> None:
+        """
+        Add rows of a chunk of a republish.
+
+        Targets know rows by their key alone and delete what a fill does not bring, so of a withheld one its key says that it
+        is there. No target has a row whose key has no text.
+        """
+        for key, row in rows:
+            if not self.put(plan, key, row, "snapshot"):
+                with suppress(RecordError):
+                    self._row(plan, plan.id(self._moment.source, key), "snapshot", row, [])
 
     def truncate(self, plan: MirrorPlan) -> None:
         """The table was emptied, also of the rows that are withheld."""

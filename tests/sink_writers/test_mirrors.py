@@ -41,8 +41,10 @@ class Mirror:
     def database(self):
         return self.sink._database
 
-    def message(self, *rows: dict, gone: tuple = (), chunk: Chunk | None = None) -> Message:
-        """Rows as they are now, and the keys of those that are gone, under the table's present description."""
+    def message(
+        self, *rows: dict, gone: tuple = (), there: tuple = (), chunk: Chunk | None = None
+    ) -> Message:
+        """Rows as they are now, the keys of those that are gone, and of those that are withheld, under the table's present description."""
         self.version += 1
         records = [self._described()]
         records += [
@@ -50,6 +52,7 @@ class Mirror:
             for row in rows
         ]
         records += [self._row("delete", list(key), []) for key in gone]
+        records += [self._row("snapshot", list(key), []) for key in there]
         message = self.world.message(*records)
         if chunk is None:
             return message
@@ -173,6 +176,21 @@ def test_a_row_that_is_written_while_a_fill_ends_stays_although_the_end_is_tried
     mirror.apply(*batch)
 
     assert [row[0] for row in mirror.rows()] == ["1", "2", "3", "4"]
+
+
+def test_a_row_that_a_fill_names_as_withheld_stays_as_the_target_has_it(mirror):
+    mirror.apply(mirror.message(*({"id": id_, "name": id_} for id_ in ("gone", "kept"))))
+    mirror.apply(mirror.message({"id": "refused", "name": "x" * 30}))
+    mirror.begin_fill()
+    begun = Chunk("f", "public.items", "", "erp:a", last=False)
+    mirror.apply(
+        mirror.message({"id": "a", "name": "a"}, there=[("kept",), ("refused",)], chunk=begun)
+    )
+    ended = Chunk("f", "public.items", "erp:a", "", last=True)
+    mirror.apply(mirror.message({"id": "b", "name": "b"}, there=[("new",)], chunk=ended))
+
+    assert mirror.rows() == [("a", "a"), ("b", "b"), ("kept", "kept")]
+    assert [key.rpartition(":")[2] for key in mirror.target.set_aside()] == ["refused"]
 
 
 def test_a_fill_tells_rows_apart_whose_keys_are_bytes(mirror):

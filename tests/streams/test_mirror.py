@@ -13,6 +13,7 @@ from lanes import CAPTURED, Log, Reader, declarations
 from schemas import control
 from schemas.captured import Column, Table
 from schemas.catalog import MIRROR_ROW, MIRROR_TABLE, Catalog
+from schemas.codec import Decoder
 from streams.stages import size
 from streams.stages.mirror import can_be_mirrored, text_of
 
@@ -227,3 +228,32 @@ def test_a_mirrored_row_that_is_too_large_for_kafka_is_withheld_and_others_go_on
 
     assert rows == [("create", "erp:public.days[2]")]
     assert letters == [("erp:public.days[1]", "open", "too-large")]
+
+
+def test_a_chunk_of_a_fill_says_of_a_withheld_row_that_it_is_there(reader: Reader) -> None:
+    log = mirrored(days("no"))
+    log.transaction(("c", "days", day(INFINITY, no=1)), ("c", "days", day(1, no=2)))
+    reader.run(log)
+    log.control(control.Republish(source="erp", entity="public.days", fill="f", bindings=("copy",)))
+
+    (chunk,) = reader.messages(reader.run(log))
+
+    schema = Catalog.load().record("mirror_row").schema
+    rows = []
+    for record in chunk["records"]:
+        if record["topic"] == MIRROR_ROW:
+            value = Decoder(lambda _: schema).decode(record["value"])
+            rows.append((record["operation"], value["key"], value["values"]))
+    assert rows == [("snapshot", ["1"], []), ("snapshot", ["2"], ["1970-01-02", "n", "2"])]
+    assert [each["id"] for each in chunk["withheld"]] == ["erp:public.days[1]"]
+
+
+def test_a_chunk_of_a_fill_leaves_out_a_row_whose_key_has_no_text(reader: Reader) -> None:
+    log = mirrored(days("day"))
+    log.transaction(("c", "days", day(INFINITY)), ("c", "days", day(1)))
+    reader.run(log)
+    log.control(control.Republish(source="erp", entity="public.days", fill="f", bindings=("copy",)))
+
+    rows, _ = told(reader, log)
+
+    assert rows == [("snapshot", "erp:public.days[1]")]
