@@ -20,6 +20,7 @@ import orjson
 import psycopg
 import pymysql
 import structlog
+from pymysql.constants import ER
 
 from schemas.catalog import MIRROR_ROW, MIRROR_TABLE
 from schemas.codec import Decoder
@@ -28,13 +29,16 @@ from sink_writers import fills
 from sink_writers.changes import divide
 from sink_writers.letters import Letters
 from sink_writers.messages import Message, Record
-from sink_writers.sink import Place, Refused
+from sink_writers.sink import Place, Refused, TryLater
 from sink_writers.sql import inside
 
 if TYPE_CHECKING:
     from sink_writers.sinks.relational import Database
 
 Values = Sequence[str | None]
+
+#: DDL waits for those that use its table, and all others that want it wait behind.
+_DDL_WAITS_S = 3
 
 log = structlog.get_logger("sink")
 
@@ -66,6 +70,9 @@ class MirrorDialect(Protocol):
 
     def resolve(self, cursor: Any, database: str, column_type: str, *, in_key: bool) -> str:
         """Give the type here for a column's type at the source, whose kind of database is `database`."""
+
+    def waits(self, seconds: int) -> str:
+        """Give the statement after which a session's DDL waits for others that use the table so long at most."""
 
     def live(self, cursor: Any, name: str) -> list[str]:
         """Give the columns of a table as it is; none where it is not there."""
@@ -413,7 +420,13 @@ class Mirrors:
             if not reason and isinstance(
                 error, psycopg.OperationalError | pymysql.err.OperationalError
             ):
-                raise
+                if not _waited(error):
+                    raise
+                raise TryLater(
+                    f"{self._binding}: `{statement.splitlines()[0]}` waits for others that use the table",
+                    "It is tried again until it goes; others are let through meanwhile. If it stays so, end the "
+                    "transaction that has read or written the table and is open since.",
+                ) from None
             raise TongbuError(
                 f"{self._binding}: the target refuses `{statement.splitlines()[0]}`: "
                 f"{reason or str(error).splitlines()[0]}",
@@ -425,6 +438,7 @@ class Mirrors:
         with closing(self._database.connect()) as connection, connection.cursor() as cursor:
             self._database.prepare(connection)
             try:
+                cursor.execute(self._dialect.waits(_DDL_WAITS_S))
                 yield cursor
             except (psycopg.Error, pymysql.Error) as error:
                 raise self._database.explain(error) from None
@@ -497,6 +511,13 @@ def store(cursor: Any, name: str, binding: str, version: int, table: MirrorTable
     cursor.execute(
         f"insert into {name} (binding, table_name, version, description) values (%s, %s, %s, %s)",
         [binding, table.name, version, text],
+    )
+
+
+def _waited(error: Exception) -> bool:
+    """Tell whether a statement gave up waiting for a lock."""
+    return isinstance(error, psycopg.errors.LockNotAvailable) or error.args[:1] == (
+        ER.LOCK_WAIT_TIMEOUT,
     )
 
 

@@ -21,6 +21,10 @@ class MariadbMirror:
         """Give the type."""
         return target_type(database, self._kind, column_type, in_key=in_key)
 
+    def waits(self, seconds: int) -> str:
+        """Give the statement."""
+        return f"set session lock_wait_timeout = {seconds}"
+
     def live(self, cursor: Any, name: str) -> list[str]:
         """Give the columns of a table; none where it is not there."""
         cursor.execute(

@@ -29,6 +29,10 @@ class PostgresqlMirror:
         cursor.execute("select to_regtype(%s)", [wanted.partition("(")[0]])
         return wanted if cursor.fetchone()[0] else "text"
 
+    def waits(self, seconds: int) -> str:
+        """Give the statement."""
+        return f"set lock_timeout = '{seconds}s'"
+
     def live(self, cursor: Any, name: str) -> list[str]:
         """Give the columns of a table; none where it is not there."""
         cursor.execute(

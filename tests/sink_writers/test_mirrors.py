@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from threading import Timer
 from urllib.parse import urlsplit
 
 import orjson
@@ -75,6 +77,16 @@ class Mirror:
         with targets.opened(self.target.spec) as (target, cursor):
             name = target.table("tongbu_fill")
             fills.begin(cursor, name, self.target.spec.binding, "erp", "public.items", "f")
+
+    @contextmanager
+    def reading(self):
+        """A transaction that has read the table and does not end."""
+        with closing(targets.dialect(self.target.spec).connect()) as reader:
+            with closing(reader.cursor()) as cursor:
+                cursor.execute("begin")
+                cursor.execute(f"select * from {self.target.own(self.name)}")
+                cursor.fetchall()
+            yield reader
 
     def _described(self) -> Record:
         value = {
@@ -369,3 +381,19 @@ def test_a_column_of_the_old_primary_key_may_go(mirror):
     mirror.apply(earlier, mirror.message({"part": "r", "name": "c"}))
 
     assert [row[::-1] for row in mirror.rows()] == [("p", "a"), ("q", "b"), ("r", "c")]
+
+
+def test_a_reader_of_a_mirrored_table_lets_others_through_while_its_columns_wait(mirror):
+    mirror.apply(mirror.message({"id": "1", "name": "a"}))
+    mirror.columns["more"] = "integer"
+    message = mirror.message({"id": "2", "name": "b", "more": "5"})
+    with mirror.reading() as reader:
+        end = Timer(15, reader.rollback)
+        end.start()
+        with pytest.raises(TryLater, match=r"`alter table .*items.* waits for"):
+            mirror.apply(message)
+        assert mirror.rows() == [("1", "a")]
+        end.cancel()
+    mirror.apply(message)
+
+    assert mirror.rows() == [("1", "a", None), ("2", "b", 5)]
