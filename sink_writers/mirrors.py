@@ -40,6 +40,8 @@ Values = Sequence[str | None]
 #: DDL waits for those that use its table, and all others that want it wait behind.
 _DDL_WAITS_S = 3
 
+_OTHER_KEY = "it is of before the table's primary key changed: `tongbu resync {} --entity {}` brings the row as it is"
+
 log = structlog.get_logger("sink")
 
 
@@ -248,8 +250,19 @@ class Mirrors:
             self._put_rows(cursor, place, list(batch.rows.values()))
 
     def retry(self, cursor: Any, place: Place, records: Iterable[Record]) -> None:
-        """Try again what was set aside."""
-        rows = [row for record in records if (row := self._from_letter(record)) is not None]
+        """
+        Try again what was set aside, but nothing of before the table's primary key changed.
+
+        By the new key it may be a row that the source does not have, or a delete of several.
+        """
+        known = [row for record in records if (row := self._from_letter(record)) is not None]
+        former = [
+            (row.table, row.record, _OTHER_KEY.format(self._binding, row.table.table), None)
+            for row in known
+            if row.key_columns != row.table.key
+        ]
+        self._letters.add(cursor, place, former)
+        rows = [row for row in known if row.key_columns == row.table.key]
         rows.sort(key=lambda row: row.table.name)
         for _, some in groupby(rows, lambda row: row.table.name):
             self._put_rows(cursor, place, list(some))

@@ -397,3 +397,26 @@ def test_a_reader_of_a_mirrored_table_lets_others_through_while_its_columns_wait
     mirror.apply(message)
 
     assert mirror.rows() == [("1", "a", None), ("2", "b", 5)]
+
+
+def test_what_was_set_aside_before_the_primary_key_changed_is_not_written_and_says_what_to_do(
+    mirror,
+):
+    mirror.columns = {"id": "text", "part": "text", "name": "character varying(5)"}
+    mirror.apply(mirror.message({"id": "1", "part": "a", "name": "too long"}))
+    mirror.key, mirror.columns["name"] = ["part", "id"], "character varying(40)"
+    now = {"id": "1", "part": "b", "name": "now"}
+    mirror.apply(mirror.message(now))
+    mirror.tend()
+    assert mirror.rows() == [("1", "b", "now")]
+    ((reason,),) = mirror.target.query(
+        f"select reason from {mirror.target.own('tongbu_set_aside')} "
+        f"where binding = '{mirror.target.spec.binding}'"
+    )
+    name = mirror.target.spec.binding
+    assert f"`tongbu resync {name} --entity public.items`" in reason
+    mirror.begin_fill()
+    mirror.apply(mirror.message(now, chunk=Chunk("f", "public.items", "", "", last=True)))
+
+    assert mirror.rows() == [("1", "b", "now")]
+    assert mirror.target.set_aside() == {}
