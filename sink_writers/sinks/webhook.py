@@ -5,10 +5,14 @@ There is no transaction with a receiver. So the id of a call is the id of the ev
 never changes, a ledger row is written before the call, and a call whose answer was lost is repeated with the
 same id, which the receiver drops. Only that row waits for the disk: position and outcome may be lost with the
 database's last moments, and are found again through it. Snapshots fire nothing.
+
+Against what the log repeats the position is enough; the ledger also stands against a position that comes back to an
+earlier place. So its finished rows are forgotten when the transactions topic has not had their records for long.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -39,6 +43,15 @@ _BUSY = {408, 425, 429}
 #: Answers about the endpoint or about us, besides redirects, and not about the event: none must be lost to them.
 _ASTRAY = {401, 403, 404, 405, 407, 421, 426}
 
+#: The topic keeps records for 7 days, and as long again where they stand in a segment with newer ones; twice that and more.
+_LEDGER_DAYS = 30
+_SWEEP_EVERY_S = 3600.0
+#: Without an outcome a call is not finished; the newest that is `disabled` says that the receiver wants none.
+_FORGET = f"""delete from tongbu_effect_ledger l
+   where binding = %s and outcome is not null and last_at < now() - interval '{_LEDGER_DAYS} days'
+     and (outcome <> 'disabled' or last_at < (select max(last_at) from tongbu_effect_ledger
+                                               where binding = l.binding and outcome = 'disabled'))"""
+
 log = structlog.get_logger("sink")
 
 
@@ -65,6 +78,7 @@ class WebhookSink:
         self._ledger = Ledger(binding)
         self._connection: psycopg.Connection[Any] | None = None
         self._disabled = False
+        self._swept = time.monotonic()
 
     def claim(self, place: Place) -> Position:
         """Raise the epoch and read the position."""
@@ -93,8 +107,15 @@ class WebhookSink:
             raise explain(place.binding, error) from None
         return None
 
-    def tend(self, place: Place, at: Position) -> None:
-        """Nothing waits: a call that did not succeed is repeated by `apply`."""
+    def tend(self, place: Place, at: Position) -> None:  # noqa: ARG002
+        """Forget what was done long ago. Nothing waits: a call that did not succeed is repeated by `apply`."""
+        if time.monotonic() - self._swept <= _SWEEP_EVERY_S:
+            return
+        self._swept = time.monotonic()
+        try:
+            self._connect().execute(_FORGET, [place.binding])
+        except psycopg.Error as error:
+            raise explain(place.binding, error) from None
 
     def close(self) -> None:
         """Let go of connections."""

@@ -16,6 +16,7 @@ from sink_writers import targets
 from sink_writers.dialects.postgresql import Ledger
 from sink_writers.receiver import Inbox
 from sink_writers.sink import Fenced, Place, Position, TryLater
+from sink_writers.sinks import webhook
 from sink_writers.sinks.webhook import WebhookSink, edge
 
 SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
@@ -85,6 +86,15 @@ class Effects:
         to = Position(self.at.next_offset + 1, 0, self.at.epoch)
         self.sink.apply(self.place, self.at, messages, to)
         self.at = to
+
+    def age(self, time: str, *versions: int) -> None:
+        """Let effects have happened a while ago."""
+        with closing(Ledger(self.binding).connect()) as connection:
+            connection.execute(
+                "update tongbu_effect_ledger set last_at = now() - %s::interval "
+                "where binding = %s and version = any(%s)",
+                [time, self.place.binding, list(versions)],
+            )
 
     def ledger(self):
         with closing(Ledger(self.binding).connect()) as connection:
@@ -257,3 +267,31 @@ def test_an_owner_that_was_replaced_does_not_call(effects, world):
     with pytest.raises(Fenced):
         effects.apply(approval(world, 7))
     assert effects.endpoint.got == []
+
+
+@pytest.mark.integration
+def test_old_effects_are_forgotten_but_what_is_unfinished_and_that_the_receiver_asked_to_stop(
+    effects, world, monkeypatch
+):
+    effects.apply(approval(world, 1), approval(world, 2, "o2"))
+    effects.endpoint.answers = [httpx.Response(422), httpx.Response(503)]
+    with pytest.raises(TryLater):
+        effects.apply(approval(world, 3, "o3"), approval(world, 4, "o4"))
+    effects.age("41 days", 1, 3, 4)
+    effects.age("29 days", 2)
+    effects.sink.tend(effects.place, effects.at)
+    assert [row[1] for row in effects.ledger()] == [1, 2, 3, 4]
+    monkeypatch.setattr(webhook, "_SWEEP_EVERY_S", 0)
+    effects.sink.tend(effects.place, effects.at)
+    assert [row[1] for row in effects.ledger()] == [2, 4]
+
+    effects.endpoint.answers = [httpx.Response(410)]
+    effects.apply(approval(world, 3, "o3"), approval(world, 5), approval(world, 6))
+    effects.age("42 days", 3, 5)
+    effects.age("41 days", 6)
+    effects.sink.tend(effects.place, effects.at)
+    assert [(row[1], row[3]) for row in effects.ledger()] == [
+        (2, "delivered"),
+        (4, None),
+        (6, "disabled"),
+    ]
