@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 #: As many letters whose parent has come are tried again at once.
 _AT_ONCE = 500
 _LONGEST_PAUSE_S = 300
+#: A record without its value can't be tried again, but a delete, of which nothing else than its key counts.
+_WITHOUT_VALUE = (
+    "; it is too large to be kept here: raise max_allowed_packet, then `tongbu resync` brings it"
+)
+_HAS_VALUE = "(operation = 'delete' or length(value) > 0)"
 
 Key = tuple[str, str]
 
@@ -117,7 +122,10 @@ class Letters:
         by_table: dict[str, list[tuple[Record, str, Key | None]]] = {}
         for table, record, reason, parent in refused:
             _, key = self._kept((table.name, record.key))
-            letter = replace(record, key=key), reason, parent and self._kept(parent)
+            if self._database.keeps(cursor, record.value):
+                letter = replace(record, key=key), reason, parent and self._kept(parent)
+            else:
+                letter = replace(record, key=key, value=b""), reason + _WITHOUT_VALUE, None
             by_table.setdefault(table.name, []).append(letter)
         for name, some in by_table.items():
             keys = [record.key for record, *_ in some]
@@ -242,7 +250,7 @@ class Letters:
     ) -> list[Record]:
         cursor.execute(
             f"select table_name, record_key, operation, version, value from {self._name} s "
-            f"where binding = %s and partition_no = %s and {which} "
+            f"where binding = %s and partition_no = %s and {which} and {_HAS_VALUE} "
             f"and table_name in ({', '.join(['%s'] * len(tables))}) "
             f"order by tried_at, version limit {most}",
             [self._binding, place.partition, *values, *tables],

@@ -19,6 +19,7 @@ from schemas.declarations import RelationalBinding
 from schemas.errors import TongbuError
 from sink_writers.binding_tables import cycle, tables
 from sink_writers.bindings import resolve
+from sink_writers.dialects.mariadb_connection import MeasuredConnection
 from sink_writers.dialects.mariadb_mirror import MariadbMirror, quote
 from sink_writers.sink import TryLater
 from sink_writers.sql import grouped
@@ -66,6 +67,9 @@ _SESSION = (
     "transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 4, "
     "idle_transaction_timeout = 4, max_statement_time = 60"
 )
+
+#: Every server's default has been at least that; statements that can't be divided (1,000 keys) fit.
+_LEAST_PACKET = 1 << 20
 
 #: A text that is too long for one of these is refused, as the session is strict.
 _TEXT = re.compile(r"varchar\(\d+\)|(medium|long)?text")
@@ -116,7 +120,7 @@ class Mariadb:
     def connect(self, **options: Any) -> pymysql.Connection[Any]:
         """Open a connection; raise TryLater where nobody answers, TongbuError where we are refused."""
         try:
-            return pymysql.connect(
+            connection = MeasuredConnection(
                 host=self._dsn.hostname,
                 port=self._dsn.port or 3306,
                 user=unquote(self._dsn.username or ""),
@@ -130,6 +134,13 @@ class Mariadb:
             )
         except pymysql.Error as error:
             raise explain(self.name, error) from None
+        if connection.longest < _LEAST_PACKET - 2:
+            connection.close()
+            raise TongbuError(
+                f"{self.name}: the target's max_allowed_packet is below 1 MiB, too small to work with",
+                "Set it to 16 MiB or more, globally, and in the server's configuration.",
+            )
+        return connection
 
     def tables(self, catalog: Catalog) -> list[TargetTable]:
         """Give the tables, parents first."""
@@ -294,6 +305,8 @@ def refusal(error: pymysql.Error) -> str | None:
     number, words = _number(error), str(error.args[-1])
     if not isinstance(error, pymysql.DataError) and number not in _DATA:
         return None
+    if number == ER.NET_PACKET_TOO_LARGE:  # our own words: MeasuredConnection
+        return words
     names = " ".join(f"{what.lower()} {name}" for what, name in _NAMED.findall(words))
     kind = _KINDS.get(number, "refused").lower().replace("_", " ")
     return f"{kind} {names} ({number})".replace("  ", " ")

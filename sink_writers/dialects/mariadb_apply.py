@@ -32,7 +32,7 @@ MINE = "binding = %s and topic = %s and partition_no = %s"
 _UNIQUE_KEYS = """select index_name, column_name from information_schema.statistics
    where table_schema = database() and table_name = %s and non_unique = 0"""
 
-#: As long as a statement of several rows may become, in characters; far below the servers' max_allowed_packet.
+#: As long as the rows of a statement may become, in characters, where the server's max_allowed_packet is not small.
 _LONGEST = 1 << 20
 _SPECIAL = re.compile(r"[\0\n\r\x1a\"'\\]").search
 
@@ -250,12 +250,14 @@ def _insert(
     names = ", ".join(quote(column.name) for column in table.columns)
     head = f"insert into {quote(table.name)} ({names}) values "
     tail = f" on duplicate key update {', '.join(assignments)}" if assignments else ""
-    for values in _values(table, rows):
+    # A character takes four bytes at most.
+    longest = min(_LONGEST, (cursor.connection.longest - 4 * len(head + tail)) // 4)
+    for values in _values(table, rows, longest):
         cursor.execute(head + values + tail)
 
 
-def _values(table: TargetTable, rows: Sequence[Row]) -> Iterator[str]:
-    """Spell rows as lists of values, as many in one text as a statement may have."""
+def _values(table: TargetTable, rows: Sequence[Row], longest: int) -> Iterator[str]:
+    """Spell rows as lists of values, as many in one text as a statement may have; one may be longer than that alone."""
     spelled = [(each.name, _json if each.kind == "json" else None) for each in table.columns]
     some: list[str] = []
     size = 0
@@ -263,11 +265,12 @@ def _values(table: TargetTable, rows: Sequence[Row]) -> Iterator[str]:
         values = [
             (spell or _SPELLED.get(type(row[name]), _other))(row[name]) for name, spell in spelled
         ]
-        some.append(f"({','.join(values)})")
-        size += len(some[-1])
-        if size > _LONGEST:
+        one = f"({','.join(values)})"
+        if some and size + len(one) > longest:
             yield ",".join(some)
             some, size = [], 0
+        some.append(one)
+        size += len(one) + 1
     if some:
         yield ",".join(some)
 

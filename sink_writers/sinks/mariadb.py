@@ -18,6 +18,9 @@ from sink_writers.dialects.mysql import Mysql
 from sink_writers.sink import Move, OtherTopic, Place, Position, Refused
 from sink_writers.tables import TargetTable
 
+#: A letter without its value: key, reason and names.
+_REST_OF_LETTER = 16 * 1024
+
 _UNIQUE = """select distinct s.column_name from information_schema.statistics s
     join information_schema.columns c using (table_schema, table_name, column_name)
    where s.table_schema = database() and s.table_name = %s and s.non_unique = 0
@@ -114,6 +117,10 @@ class MariadbDatabase(Mariadb):
     def letter_key(self, key: str) -> str:
         """Give a digest in place of a key that is longer than the column."""
         return fills.short(key)
+
+    def keeps(self, cursor: Any, value: bytes) -> bool:
+        """Bytes are sent in hex, and what else a letter has is short."""
+        return bool(2 * len(value) + _REST_OF_LETTER <= cursor.connection.longest)
 
     def comparable(self, id_: str) -> str:
         """A text may have any character."""

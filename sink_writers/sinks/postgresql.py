@@ -160,6 +160,10 @@ class PostgresqlDatabase(Postgresql):
         """Give a digest in place of a key that no text can hold; it may have any length."""
         return fills.digest(key) if _NUL in key else key
 
+    def keeps(self, cursor: Any, value: bytes) -> bool:  # noqa: ARG002
+        """A value may have 1 GB."""
+        return True
+
     def comparable(self, id_: str) -> str:
         """Give what stands before a NUL, which no text has: every other one is as much above or below."""
         return id_.partition(_NUL)[0]

@@ -98,6 +98,9 @@ class Database(Protocol):
     def letter_key(self, key: str) -> str:
         """Give a record's key as `tongbu_set_aside` has room for it."""
 
+    def keeps(self, cursor: Any, value: bytes) -> bool:
+        """Tell whether a statement that sets a record aside has room for its value."""
+
     def seconds(self, begin: str, end: str) -> str:
         """Give the expression for the seconds between two moments."""
 

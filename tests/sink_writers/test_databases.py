@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,9 +18,10 @@ from sink_writers import letters, targets
 from sink_writers.changes import Changes
 from sink_writers.dialects.mariadb_apply import _parents_first
 from sink_writers.sink import Fenced, Move, Position, TryLater
+from sink_writers.sinks import relational
 from tongbu.deploy.captured import mysql_arguments
 
-from .conftest import environment_of
+from .conftest import environment_of, make_target
 
 pytestmark = pytest.mark.integration
 
@@ -536,3 +538,60 @@ def test_a_record_with_a_long_id_stops_nothing_and_its_delete_closes_it(database
 
     assert [row["id"] for row in database.rows("sales_order")] == ["o1", "o2"]
     assert database.set_aside() == {}
+
+
+MIB = 1 << 20
+
+
+@pytest.fixture(params=["mariadb", "mysql"])
+def narrow(request, world):
+    """A target that takes no statement above 2 MiB."""
+    environment = environment_of(request.param, request)
+    stack = request.getfixturevalue("stack_instance")
+    admin_dsn = stack.mariadb_admin_dsn() if request.param == "mariadb" else stack.mysql_admin_dsn()
+    with closing(pymysql.connect(**mysql_arguments(admin_dsn))) as admin:
+        cursor = admin.cursor()
+        cursor.execute("select @@global.max_allowed_packet")
+        ((before,),) = cursor.fetchall()
+        made = make_target(request.param, world, environment)
+        table = made.own(made.prefix + "customer")
+        made.query(f"alter table {table} modify name longtext")
+        cursor.execute(f"set global max_allowed_packet = {2 * MIB}")
+        yield made
+        cursor.execute(f"set global max_allowed_packet = {before}")
+        made.close()
+
+
+def test_many_rows_are_more_statements_where_the_server_takes_only_small_ones(
+    narrow, world, monkeypatch
+):
+    rows = [world.customer(f"c{n}", 1, name="长" * 100_000) for n in range(20)]
+    monkeypatch.setattr(relational.RelationalSink, "_carefully", None)  # at once, or not at all
+    narrow.apply(world.message(*rows))
+
+    assert len(names(narrow)) == 20
+    assert narrow.set_aside() == {}
+
+
+def test_a_record_that_no_statement_has_room_for_is_set_aside_and_its_neighbours_arrive(
+    narrow, world
+):
+    rows = [
+        world.customer("large", 1, name="\\" * (3 * MIB // 2)),
+        world.customer("larger", 1, name="x" * 3 * MIB),
+        world.customer("small", 1, name="a"),
+    ]
+    narrow.apply(world.message(*rows))
+    narrow.tend()
+    narrow.tend()
+    assert names(narrow) == {"small": "a"}
+    assert narrow.set_aside() == {"large": 1, "larger": 1}
+    reasons = narrow.query(
+        f"select record_key, reason from {narrow.own('tongbu_set_aside')} "
+        f"where binding = '{narrow.spec.binding}'"
+    )
+    assert all("max_allowed_packet" in reason for _, reason in reasons)
+    narrow.apply(world.message(world.customer("large", 2, name="b"), world.customer("larger", 2)))
+
+    assert names(narrow) == {"large": "b", "larger": None, "small": "a"}
+    assert narrow.set_aside() == {}

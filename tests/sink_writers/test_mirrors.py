@@ -420,3 +420,25 @@ def test_what_was_set_aside_before_the_primary_key_changed_is_not_written_and_sa
 
     assert mirror.rows() == [("1", "b", "now")]
     assert mirror.target.set_aside() == {}
+
+
+def test_a_mirrored_row_that_no_statement_has_room_for_is_set_aside_and_its_neighbours_arrive(
+    mirror,
+):
+    if mirror.kind == "postgresql":
+        pytest.skip("it takes statements of 1 GB")
+    mirror.of, mirror.columns = mirror.kind, {"id": "varchar(20)", "name": "longtext"}
+    mirror.apply(mirror.message({"id": "1", "name": "a"}))
+    mirror.database._connection.longest = 1 << 20
+    rows = [{"id": f"m{n}", "name": "x" * 300_000} for n in range(10)]
+    mirror.apply(mirror.message({"id": "large", "name": "x" * (1 << 20)}, *rows))
+    mirror.tend()
+    assert [row[0] for row in mirror.rows()] == ["1", *(row["id"] for row in rows)]
+    ((reason,),) = mirror.target.query(
+        f"select reason from tongbu_set_aside where binding = '{mirror.target.spec.binding}'"
+    )
+    assert "max_allowed_packet" in reason
+    mirror.apply(mirror.message({"id": "large", "name": "b"}))
+
+    assert ("large", "b") in mirror.rows()
+    assert mirror.target.set_aside() == {}
