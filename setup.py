@@ -7,6 +7,7 @@ from setuptools import setup
 #: Plain Python, and type-checked: mypyc makes C of it as it stands. Structs of msgspec can't be among it.
 LANE = [
     "schemas/lane_offset.py",
+    "streams/contention.py",
     "streams/flight.py",
     "streams/held.py",
     "streams/in_force.py",

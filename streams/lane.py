@@ -15,6 +15,7 @@ import msgspec
 from schemas import control, lane_offset
 from schemas.errors import TongbuError
 from streams import control_records
+from streams.contention import Contenders
 from streams.errors import LaneStopped, OtherIncarnationError, RecordError
 from streams.held import Held
 from streams.in_force import InForce, compile_in_force
@@ -84,6 +85,7 @@ class Lane:
         self.epoch = 0
         self.in_force: InForce | None = None
         self._marks = Marks(state)
+        self._contenders = Contenders(state)
         self.held = Held(state)
         self.waiting = Waiting(state)
         self.quarantine = Quarantine(state, self.held)
@@ -300,8 +302,9 @@ class Lane:
         id_, at = (transaction.id, transaction.committed_at) if transaction else (None, None)
         moment = Moment(self.source, version, record, kind, id_, at)
         return Turn(
-            moment, in_force, self.state, self.seal, self.quarantine, self.snapshots, self._marks
-        )
+            moment, in_force, self.state, self.seal, self.quarantine,
+            self.snapshots, self._marks, self._contenders,
+        )  # fmt: skip
 
     def outputs(self, turn: Turn) -> Iterator[Output | None]:
         """Give the Kafka records of a turn: the targets' message first, for it is the one that is waited for."""

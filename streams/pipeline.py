@@ -15,6 +15,7 @@ from itertools import chain
 import orjson
 
 from schemas.control import Republish
+from streams.contention import Contenders, Contention
 from streams.errors import RecordError
 from streams.in_force import EntityPlan, InForce
 from streams.quarantine import (
@@ -54,6 +55,7 @@ class Turn:
         quarantine: Quarantine,
         snapshots: Snapshots | None = None,
         marks: Marks | None = None,
+        contenders: Contenders | None = None,
     ) -> None:
         self.moment = moment
         self.in_force = in_force
@@ -73,12 +75,15 @@ class Turn:
         self._nameless = 0
         #: Rows whose keys others have, and that have no new ones yet.
         self._aside: dict[bytes, Row] = {}
+        #: Ids that a contender has taken over: they are told of already.
+        self._inherited: set[tuple[str, str]] = set()
         self.withheld = Withheld(moment, marks or Marks(store), seal, self.message, self.letters)
+        self.contention = Contention(moment, contenders or Contenders(store), seal, self.letters)
         self.mirrored = MirrorRows(moment, self.message, self.withheld)
 
     def transaction(self, changes: Iterable[Change]) -> Iterator[None]:
         """Take a whole source transaction, of any size: one record per aggregate that it changed. Pauses now and then."""
-        touched = TouchedSet(self.in_force, self.store)
+        touched = TouchedSet(self.in_force, self.store, self.contention)
         yield from self._touch(changes, touched)
         drafts = Drafts(self.in_force, self.store)
         yield from self._settle_all(touched, drafts)
@@ -108,15 +113,19 @@ class Turn:
     def _settle_all(self, touched: TouchedSet, drafts: Drafts) -> Iterator[None]:
         for number, each in enumerate(touched, 1):
             if self.snapshots.waits(each.plan):
-                publish.identify(each, self.moment.source, self.store)
+                self._identify(each)
             else:
                 self._settle(each, drafts)
             if number % _PAUSE == 0:
                 yield
 
     def _settle(self, touched: Touched, drafts: Drafts) -> None:
-        identity = publish.identify(touched, self.moment.source, self.store)
+        identity = self._identify(touched)
+        if self._inherited and (touched.plan.entity, identity.now or "") in self._inherited:
+            return
         settled = list(publish.settle(touched, identity, self.store))
+        if identity.inherited and identity.before is not None:
+            self._inherited.add((touched.plan.entity, identity.before))
         failed = {result.id for result in settled if isinstance(result, Failed)}
         for id_ in {identity.before: None, identity.now: None}:
             if id_ is not None and id_ not in failed:
@@ -124,18 +133,21 @@ class Turn:
         for draft in self._sort(settled):
             drafts.append(draft)
 
+    def _identify(self, touched: Touched) -> publish.Identity:
+        return publish.identify(touched, self.moment.source, self.store, self.contention)
+
     def snapshot_rows(self, changes: Iterable[Change]) -> None:
         """Take rows of a snapshot: they fill images and indexes, and publish nothing."""
-        touched = TouchedSet(self.in_force, self.store)
+        touched = TouchedSet(self.in_force, self.store, self.contention)
         for change in changes:
             for row_change in self._resolve(change, was_kept=False):
                 touched.add(row_change)
         for each in touched:
-            publish.identify(each, self.moment.source, self.store)
+            self._identify(each)
 
     def sweep(self, tables: Iterable[str]) -> Iterator[None]:
         """Take away the rows that snapshots of tables did not find; what was published of them is deleted."""
-        touched = TouchedSet(self.in_force, self.store)
+        touched = TouchedSet(self.in_force, self.store, self.contention)
         for table in tables:
             mirror = self.in_force.mirrors.get(table)
             for key, row in self.snapshots.unseen(table):
@@ -167,7 +179,7 @@ class Turn:
         """Make the indexes of entities anew; what was published and has no row by the new mapping is deleted."""
         drafts = Drafts(self.in_force, self.store)
         for plan in plans:
-            found = index.rebuild(plan, self.moment.source, self.store)
+            found = index.rebuild(plan, self.moment.source, self.store, self.contention)
             yield from self._retract(plan, found, drafts)
         yield from self._encode(drafts)
 
@@ -278,7 +290,7 @@ class Turn:
 
     def resume(self, tables: Collection[str], changed: Collection[str] = ()) -> Iterator[None]:
         """Go on with quarantined tables: what was kept first, then every withheld id that reads them, or `changed` ones."""
-        touched = TouchedSet(self.in_force, self.store)
+        touched = TouchedSet(self.in_force, self.store, self.contention)
         for table in tables:
             yield from self._let_go(table, touched)
         drafts = Drafts(self.in_force, self.store)
@@ -308,14 +320,27 @@ class Turn:
                 yield from self._try_again(plan, ids, drafts)
 
     def rekey(self, table: str) -> Iterator[None]:
-        """Take that a table has another key: its images move, and the indexes with them; nothing is published."""
+        """
+        Take that a table has another key: its images move, and the indexes with them.
+
+        Nothing is published but ids that have contenders: another row may have them now.
+        """
         self.snapshots.set_aside(table)
         steps = [image.rekey(self.in_force.tables[table], self.store)]
         plans = {role.entity.entity: role.entity for role in self.in_force.roles.get(table, ())}
-        steps += [index.renew(plan, self.moment.source, self.store) for plan in plans.values()]
+        source, contention = self.moment.source, self.contention
+        steps += [index.renew(plan, source, self.store, contention) for plan in plans.values()]
         for number, _ in enumerate(chain.from_iterable(steps), 1):
             if number % _PAUSE == 0:
                 yield
+        drafts = Drafts(self.in_force, self.store)
+        for plan in plans.values():
+            fits = self.in_force.misfits.keys().isdisjoint(plan.declared.tables)
+            if fits and not self.snapshots.waits(plan):
+                for id_ in contention.ids(plan):
+                    for draft in self._sort(publish.current(plan, id_, self.store)):
+                        drafts.append(draft)
+        yield from self._encode(drafts)
 
     def undecodable(self, error: RecordError, original: bytes) -> None:
         """Take what no canonical id can be derived from: a record, or a row of a transaction that may have several."""

@@ -7,7 +7,7 @@ An order is its header and its lines: whichever row changes, the order changes, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -18,11 +18,14 @@ from streams.stages.image import Store, image_key, row_key
 from streams.stages.map import INCOMPLETE, Aggregate
 from streams.stages.source_types import Read
 
+if TYPE_CHECKING:
+    from streams.contention import Contention
+
 
 class Touched:
     """
     An aggregate that a transaction touches; `before` is the natural key that it had before the transaction, None
-    where it was not there, or where its root row itself did not change. No rows stand here: a giant has one of these per
+    where it had no id, or where its root row itself did not change. No rows stand here: a giant has one of these per
     aggregate in memory.
     """
 
@@ -36,9 +39,10 @@ class Touched:
 class TouchedSet:
     """The aggregates that a transaction touches, in the order of their first touch."""
 
-    def __init__(self, in_force: InForce, store: Store) -> None:
+    def __init__(self, in_force: InForce, store: Store, contention: Contention) -> None:
         self._in_force = in_force
         self._store = store
+        self._contention = contention
         self._found: dict[tuple[str, bytes], Touched] = {}
 
     def __iter__(self) -> Iterator[Touched]:
@@ -62,6 +66,9 @@ class TouchedSet:
     def _touch_root(self, plan: EntityPlan, change: RowChange) -> None:
         row = change.before
         before = natural_key(plan, row) if row is not None and in_scope(plan, row) else None
+        place = change.before_key or change.key
+        if before is not None and self._contention.leave(plan, before, place):
+            before = None  # it had no id; whether it gets one is asked at the transaction's end
         if change.before_key is not None:
             earlier = self._found.pop((plan.entity, change.before_key), None)
             if earlier is not None and earlier.root_touched:

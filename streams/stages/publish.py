@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,9 @@ from streams.records import Row
 from streams.stages import aggregate as aggregates
 from streams.stages.aggregate import Touched
 from streams.stages.image import Store
+
+if TYPE_CHECKING:
+    from streams.contention import Contention
 
 #: The code of ids that wait for a table.
 QUARANTINED = "quarantined"
@@ -94,44 +97,75 @@ def with_ids(plan: EntityPlan, ids: Iterable[str], store: Store) -> list[tuple[s
 
 
 class Identity:
-    """The canonical id of an aggregate before and after a transaction, and its root row now."""
+    """
+    The canonical id of an aggregate before and after a transaction, and its root row now.
 
-    def __init__(self, before: str | None, now: str | None, root: Row | None) -> None:
+    `inherited` says that a contender has the former id from here on.
+    """
+
+    def __init__(
+        self, before: str | None, now: str | None, root: Row | None, inherited: bool = False
+    ) -> None:
         self.before = before
         self.now = now
         self.root = root
+        self.inherited = inherited
 
 
-def identify(touched: Touched, source: str, store: Store) -> Identity:
-    """Tell which id an aggregate had and has, and keep the index from ids to root rows."""
-    plan = touched.plan
-    root = aggregates.read_root(plan, touched.root_key, store)
-    now = None if root is None else f"{source}:{aggregates.natural_key(plan, root)}"
-    before = now
-    if touched.root_touched:
-        before = None if touched.before is None else f"{source}:{touched.before}"
-    if before is not None and before != now:
-        if _is_had(plan, before, source, store):  # another row has taken it over
-            before = None
-        else:
-            store.put(index_key(plan, before), None)
-    if now is not None and touched.root_touched:
-        store.put(index_key(plan, now), touched.root_key)
-    return Identity(before, now, root)
+def identify(touched: Touched, source: str, store: Store, contention: Contention) -> Identity:
+    """Tell which id an aggregate had and has, and keep the index from ids to root rows. All rows are as the transaction leaves them."""
+    plan, key = touched.plan, touched.root_key
+    root = aggregates.read_root(plan, key, store)
+    if not touched.root_touched:
+        natural_key = None if root is None else aggregates.natural_key(plan, root)
+        if natural_key is None or contention.holds(plan, natural_key, key):
+            return Identity(None, None, None)
+        same = f"{source}:{natural_key}"
+        return Identity(same, same, root)
+    now = None if root is None else claim(plan, key, root, source, store, contention)
+    if touched.before is None:
+        return Identity(None, now, root)
+    before = f"{source}:{touched.before}"
+    if before == now:
+        return Identity(before, now, root)
+    place = index_key(plan, before)
+    if _has(plan, store.get(place), touched.before, store):  # another row has taken it over
+        return Identity(None, now, root)
+    heir = contention.first(plan, touched.before)
+    if heir is not None:
+        contention.leave(plan, touched.before, heir)
+    store.put(place, heir)
+    return Identity(before, now, root, heir is not None)
 
 
-def _is_had(plan: EntityPlan, id_: str, source: str, store: Store) -> bool:
-    """Tell whether the row to which the index leads from an id has that id."""
-    root_key = store.get(index_key(plan, id_))
+def claim(
+    plan: EntityPlan, root_key: bytes, root: Row, source: str, store: Store, contention: Contention
+) -> str | None:
+    """Give a root row the id of its natural key; None where another one has it: the row is a contender then."""
+    natural_key = aggregates.natural_key(plan, root)
+    id_ = f"{source}:{natural_key}"
+    place = index_key(plan, id_)
+    holder = store.get(place)
+    if holder == root_key:
+        return id_
+    if _has(plan, holder, natural_key, store):
+        contention.enter(plan, natural_key, root_key, root)
+        return None
+    store.put(place, root_key)
+    return id_
+
+
+def _has(plan: EntityPlan, root_key: bytes | None, natural_key: str, store: Store) -> bool:
+    """Tell whether the row to which the index leads is there, and has that natural key."""
     root = None if root_key is None else aggregates.read_root(plan, root_key, store)
-    return root is not None and f"{source}:{aggregates.natural_key(plan, root)}" == id_
+    return root is not None and aggregates.natural_key(plan, root) == natural_key
 
 
 def settle(touched: Touched, identity: Identity, store: Store) -> Iterator[Draft | Failed]:
     """Give the records that a touched aggregate makes: none, one, or a delete and a record for a moved id."""
     before, now, root = identity.before, identity.now, identity.root
     if before is not None and before != now:
-        yield from _deleted(touched.plan, before, store)
+        yield from current(touched.plan, before, store)
     if root is not None and now is not None:
         moved_from = before if before != now else None
         yield from _current(

@@ -11,9 +11,12 @@ from lanes import CAPTURED, declarations, head
 from offline import OTHER, PLACE, World
 
 from streams import flight, processor
+from streams.contention import Contenders, Contention
 from streams.in_force import compile_in_force
-from streams.records import RowChange
+from streams.records import LaneRecord, RowChange
+from streams.seal import Seal
 from streams.stages.aggregate import TouchedSet
+from streams.stages.encode import Moment
 from streams.stages.image import row_key
 from streams.state import State
 
@@ -86,7 +89,10 @@ def test_batches_behind_a_giant_wait_in_their_order_and_no_more_than_some_are_ta
 def test_the_key_of_a_touched_row_takes_its_own_length_of_memory(tmp_path: Path) -> None:
     """Orjson gives bytes in a block of 4 KB: a giant of 100,000 rows took 490 MB."""
     in_force = compile_in_force(declarations(), CAPTURED)
-    touched = TouchedSet(in_force, State(tmp_path))
+    state = State(tmp_path)
+    moment = Moment("erp", 1, LaneRecord("cdc.erp", 1, 0, None, None))
+    contention = Contention(moment, Contenders(state), Seal(None), state.spool())
+    touched = TouchedSet(in_force, state, contention)
     tracemalloc.start()
     for number in range(1_000):
         row = head(number)
