@@ -1,8 +1,8 @@
 """
-Contention: root rows that have no canonical id, for another living row has their natural key; each has a dead letter.
+Contention: root rows that have no canonical id, each with its dead letter.
 
-They publish nothing. The state knows them by entity, natural key and row, so that one of them takes the id over when
-the row that has it goes.
+Another living row has their natural key, or none of its columns has a value. They publish nothing. The state knows them
+by entity, natural key and row, so that one takes an id over when the row that has it goes.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Contention:
 
     def first(self, plan: EntityPlan, natural_key: str) -> bytes | None:
         """Give the root key of a contender of an id, or None."""
-        if not self._contenders.numbers:
+        if not natural_key or not self._contenders.numbers:
             return None
         prefix = _prefix(plan, natural_key)
         if prefix not in self._contenders.numbers:
@@ -74,15 +74,11 @@ class Contention:
         """Note a contender, and write its letter; the row is sealed into it."""
         self._entered += 1
         record, id_ = self._moment.record, self._id(natural_key)
-        letter = f"{record.topic}/0/{record.offset}/{self._entered}/{plan.entity}/{id_}"
+        letter = f"{record.topic}/0/{record.offset}/{self._entered}/{plan.entity}/{id_ or ''}"
         self._contenders.put(_prefix(plan, natural_key) + root_key, letter)
         sealed = self._seal.seal(letter, orjson.dumps(root))
-        columns = ", ".join(f"`{name}`" for name in plan.declared.id_columns)
-        why = (
-            f"another row of `{plan.root}` has the same {columns}, and so this id. This one is published when that one is "
-            f"gone, or when one of both gets another {columns} at the source; or map the id from columns that are unique"
-        )
-        self._letters.append(Letter(letter, "open", _error(why), plan.entity, id_, sealed))
+        error = _error(natural_key, _why(plan, natural_key))
+        self._letters.append(Letter(letter, "open", error, plan.entity, id_, sealed))
 
     def leave(self, plan: EntityPlan, natural_key: str, root_key: bytes) -> bool:
         """Forget a row and close its letter; tell whether it was a contender."""
@@ -101,21 +97,35 @@ class Contention:
         """Give the ids of an entity that have contenders."""
         prefixes = sorted(self._contenders.numbers)
         found = [each for each in prefixes if each.startswith(_all_of(plan))]
-        return [self._id(_natural_key(plan, each)) for each in found]
+        ids = [self._id(_natural_key(plan, each)) for each in found]
+        return [id_ for id_ in ids if id_ is not None]
 
     def _forget(self, plan: EntityPlan, natural_key: str, place: bytes) -> None:
         letter: str = self._contenders.store.get(place)
         self._contenders.put(place, None)
-        error = _error("the row was changed or deleted, or has the id by now")
+        error = _error(natural_key, "the row was changed or deleted, or has the id by now")
         id_ = self._id(natural_key)
         self._letters.append(Letter(letter, "superseded", error, plan.entity, id_))
 
-    def _id(self, natural_key: str) -> str:
-        return f"{self._moment.source}:{natural_key}"
+    def _id(self, natural_key: str) -> str | None:
+        return f"{self._moment.source}:{natural_key}" if natural_key else None
 
 
-def _error(why: str) -> RecordError:
-    return RecordError("publish", "duplicate-id", why)
+def _error(natural_key: str, why: str) -> RecordError:
+    return RecordError("publish", "duplicate-id" if natural_key else "no-id", why)
+
+
+def _why(plan: EntityPlan, natural_key: str) -> str:
+    columns = ", ".join(f"`{name}`" for name in plan.declared.id_columns)
+    if natural_key:
+        return (
+            f"another row of `{plan.root}` has the same {columns}, and so this id. This one is published when that one is "
+            f"gone, or when one of both gets another {columns} at the source; or map the id from columns that are unique"
+        )
+    return (
+        f"a row of `{plan.root}` without a value of {columns} has no canonical id. It is published when it gets one at the "
+        "source; or leave such rows out by the mapping's `where`, or map the id from columns that have a value"
+    )
 
 
 def _all_of(plan: EntityPlan) -> bytes:

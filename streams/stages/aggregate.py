@@ -134,10 +134,11 @@ def in_scope(plan: EntityPlan, root: Row | None) -> bool:
 
 
 def natural_key(plan: EntityPlan, root: Row) -> str:
-    """Give the natural key of a root row: its key columns, joined with |."""
-    return "|".join(
+    """Give the natural key of a root row: its key columns, joined with |; nothing where none of them has a value."""
+    values = [
         "" if (value := root.get(name)) is None else str(value) for name in plan.declared.id_columns
-    )
+    ]
+    return "|".join(values) if any(values) else ""
 
 
 def read_root(plan: EntityPlan, root_key: bytes, store: Store) -> Row | None:

@@ -118,7 +118,7 @@ def identify(touched: Touched, source: str, store: Store, contention: Contention
     root = aggregates.read_root(plan, key, store)
     if not touched.root_touched:
         natural_key = None if root is None else aggregates.natural_key(plan, root)
-        if natural_key is None or contention.holds(plan, natural_key, key):
+        if not natural_key or contention.holds(plan, natural_key, key):
             return Identity(None, None, None)
         same = f"{source}:{natural_key}"
         return Identity(same, same, root)
@@ -141,14 +141,14 @@ def identify(touched: Touched, source: str, store: Store, contention: Contention
 def claim(
     plan: EntityPlan, root_key: bytes, root: Row, source: str, store: Store, contention: Contention
 ) -> str | None:
-    """Give a root row the id of its natural key; None where another one has it: the row is a contender then."""
+    """Give a root row the id of its natural key; None where there is none, or another row has it: it waits then."""
     natural_key = aggregates.natural_key(plan, root)
     id_ = f"{source}:{natural_key}"
     place = index_key(plan, id_)
     holder = store.get(place)
-    if holder == root_key:
+    if natural_key and holder == root_key:
         return id_
-    if _has(plan, holder, natural_key, store):
+    if not natural_key or _has(plan, holder, natural_key, store):
         contention.enter(plan, natural_key, root_key, root)
         return None
     store.put(place, root_key)
@@ -156,8 +156,10 @@ def claim(
 
 
 def _has(plan: EntityPlan, root_key: bytes | None, natural_key: str, store: Store) -> bool:
-    """Tell whether the row to which the index leads is there, and has that natural key."""
-    root = None if root_key is None else aggregates.read_root(plan, root_key, store)
+    """Tell whether the row to which the index leads is there, and has that natural key; nobody has an empty one."""
+    root = (
+        None if root_key is None or not natural_key else aggregates.read_root(plan, root_key, store)
+    )
     return root is not None and aggregates.natural_key(plan, root) == natural_key
 
 

@@ -1,4 +1,4 @@
-"""Root rows of which several have one natural key: one has the id, the others wait for it, each with a letter."""
+"""Root rows that have no id: another one has their natural key, or they have none. Each has a letter, and waits."""
 
 from __future__ import annotations
 
@@ -309,32 +309,100 @@ def test_contenders_are_known_after_a_restart(reader: Reader) -> None:
     assert told(reader, reader.run(log)) == [("update", "erp:SO1", "draft")]
 
 
+# -- rows without a natural key
+
+
+def nameless(id_: int, code: str | None = None) -> dict[str, Any]:
+    return head(id_) | {"code": code}
+
+
+@pytest.mark.parametrize("code", [None, ""])
+def test_a_row_whose_natural_key_is_null_or_empty_publishes_nothing_and_has_a_letter(
+    reader: Reader, code: str | None
+) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", nameless(1, code)), ("c", "head", nameless(2, code)))
+    log.transaction(("c", "line", line(1)))
+
+    outputs = reader.run(log)
+
+    assert told(reader, outputs) == []
+    assert letters(reader, outputs) == [("open", None, "no-id")] * 2
+    assert {each["entity"] for each in reader.letters(outputs)} == {"order"}
+    assert len({each["id"] for each in reader.letters(outputs)}) == 2
+
+
+def test_a_row_that_gets_its_natural_key_later_is_a_create_and_closes_its_letter(
+    reader: Reader,
+) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", nameless(1)), ("c", "head", nameless(2)))
+    reader.run(log)
+    log.transaction(("u", "head", head(1)))
+
+    outputs = reader.run(log)
+
+    assert told(reader, outputs) == [("create", "erp:SO1", "draft")]
+    assert reader.records(outputs)[0]["meta"]["previous_id"] is None
+    assert letters(reader, outputs) == [("superseded", None, "no-id")]
+
+
+def test_a_row_that_loses_its_natural_key_is_deleted(reader: Reader) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head(1)))
+    reader.run(log)
+    log.transaction(("u", "head", nameless(1)))
+
+    outputs = reader.run(log)
+
+    assert told(reader, outputs) == [("delete", "erp:SO1", "draft")]
+    assert letters(reader, outputs) == [("open", None, "no-id")]
+
+
+def test_of_a_key_of_several_columns_one_without_a_value_is_empty_and_all_of_them_are_no_key(
+    reader: Reader,
+) -> None:
+    log = Log().start(MAPPING | {"id": ["code", "note"]})
+    rows = [head(1, note=None), head(2, note="") | {"code": None}, nameless(3)]
+    rows[2]["note"] = None
+    log.transaction(*(("c", "head", row) for row in (*rows, head(4, note="", code="SO1"))))
+
+    outputs = reader.run(log)
+
+    assert [(each["entity_id"], each["code"]) for each in reader.letters(outputs)] == [
+        (None, "no-id"),
+        (None, "no-id"),
+        ("erp:SO1|", "duplicate-id"),
+    ]
+
+
 # -- any changes of rows with few keys
 
 CHANGE = st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans())
 
 
 class World:
-    """A table's rows (row -> code), and what subscribers and letters show of them."""
+    """A table's rows (row -> code, one of which is NULL), and what subscribers and letters show of them."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.log = Log().start()
-        self.rows: dict[int, str] = {}
+        self.rows: dict[int, str | None] = {}
         self.shown: dict[str, str] = {}
-        self.letters: dict[str, str] = {}
+        self.letters: dict[str, str | None] = {}
 
     def change(self, number: int, changes: list[tuple[int, int, bool]]) -> None:
         written: list[tuple[Any, ...]] = []
         for row, code, deleted in changes:
             if deleted:
-                if self.rows.pop(row, None):
+                if row in self.rows:
+                    del self.rows[row]
                     written.append(("d", "head", None, {"id": row}))
                 continue
             operation = "u" if row in self.rows else "c"
-            after = head(row, code=f"K{code}", note=f"{row} {number}")
+            self.rows[row] = f"K{code}" if code else None
+            after = head(row, note=f"{row} {number}") | {"code": self.rows[row]}
             written.append((operation, "head", after))
-            self.rows[row] = f"K{code}"
         self.log.transaction(*written)
         self.take(self.reader.run(self.log))
 
@@ -353,12 +421,12 @@ class World:
                 del self.letters[letter["id"]]
 
     def check(self) -> None:
-        ids = [f"erp:{code}" for code in self.rows.values()]
-        assert set(self.shown) == set(ids)
+        ids = [None if code is None else f"erp:{code}" for code in self.rows.values()]
+        assert set(self.shown) == {*ids} - {None}
         for id_, note in self.shown.items():
             assert f"erp:{self.rows[int(note.split()[0])]}" == id_
             ids.remove(id_)
-        assert sorted(self.letters.values()) == sorted(ids)
+        assert sorted(self.letters.values(), key=str) == sorted(ids, key=str)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
