@@ -16,6 +16,7 @@ from streams.in_force import EntityPlan, InForce, PartPlan
 from streams.records import Row, RowChange
 from streams.stages.image import Store, image_key, row_key
 from streams.stages.map import INCOMPLETE, Aggregate
+from streams.stages.map_nodes import joined
 from streams.stages.source_types import Read
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def natural_key(plan: EntityPlan, root: Row) -> str:
     values = [
         "" if (value := root.get(name)) is None else str(value) for name in plan.declared.id_columns
     ]
-    return "|".join(values) if any(values) else ""
+    return joined(values) if any(values) else ""
 
 
 def read_root(plan: EntityPlan, root_key: bytes, store: Store) -> Row | None:

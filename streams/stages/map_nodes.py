@@ -157,6 +157,18 @@ class FirstCase(Node):
         return self.default
 
 
+def joined(parts: list[str]) -> str:
+    """
+    Join the columns of a natural key with |, so that no two keys are the same.
+
+    Only one of several columns of which some hold a | has backslashes before each of those and of its own: no plain one has as many |.
+    """
+    key = "|".join(parts)
+    if len(parts) == 1 or key.count("|") == len(parts) - 1:
+        return key
+    return "|".join([part.replace("\\", "\\\\").replace("|", "\\|") for part in parts])
+
+
 class IdOf(Node):
     """The canonical id of another entity, whose key the columns hold."""
 
@@ -171,7 +183,7 @@ class IdOf(Node):
             if part is None or part == "":
                 return None
             parts.append(part)
-        return self.prefix + "|".join(parts)
+        return self.prefix + joined(parts)
 
 
 class Pair(Node):

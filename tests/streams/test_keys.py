@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lanes import MAPPING, PLACEHOLDER, Log, Reader, head, line
 
 from schemas import control
@@ -158,3 +160,61 @@ def test_a_row_whose_key_another_one_takes_for_good_is_deleted(reader: Reader) -
     moved(log, (2, 5))
     reader.run(log)
     assert images(reader) == [(5, "SO2")]
+
+
+COMPOSED = MAPPING | {"id": ["code", "note"]}
+
+
+def ids_of(reader: Reader, *keys: tuple[str, str]) -> list[str]:
+    """Give the ids of rows whose code and note are their natural key."""
+    log = Log().start(COMPOSED)
+    rows = [head(number, code=code, note=note) for number, (code, note) in enumerate(keys, 1)]
+    log.transaction(*(("c", "head", row) for row in rows))
+    return [each["id"] for each in reader.records(reader.run(log))]
+
+
+@settings(max_examples=100, deadline=None)
+@given(spelled=st.lists(st.text("a|\\", min_size=3, max_size=6), min_size=1, max_size=3))
+def test_different_keys_of_several_columns_are_different_ids_whatever_their_codes_hold(
+    tmp_path_factory: pytest.TempPathFactory, spelled: list[str]
+) -> None:
+    """Keys that are the same when they are joined: a text is cut at each of its separators."""
+    cuts = [(each, place) for each in spelled for place in range(1, len(each))]
+    keys = {(each[:place], each[place + 1 :]) for each, place in cuts if each[place] == "|"}
+
+    ids = ids_of(Reader(tmp_path_factory.mktemp("lane")), *sorted(keys))
+
+    assert len(set(ids)) == len(keys)
+
+
+def test_codes_without_the_separator_stand_in_an_id_as_they_are(reader: Reader) -> None:
+    keys = [("a", "b"), ("a\\", "b"), ("a", ""), ("a|b", "c"), ("a", "b|c")]
+
+    assert ids_of(reader, *keys) == [
+        "erp:a|b",
+        "erp:a\\|b",
+        "erp:a|",
+        "erp:a\\|b|c",
+        "erp:a|b\\|c",
+    ]
+
+
+def test_a_key_of_one_column_stands_in_an_id_as_it_is(reader: Reader) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head(1, code="a|b\\")))
+
+    assert [each["id"] for each in reader.records(reader.run(log))] == ["erp:a|b\\"]
+
+
+def test_a_reference_spells_the_id_as_the_entity_that_it_refers_to_does(reader: Reader) -> None:
+    fields = MAPPING["fields"] | {"status": {"const": "draft"}}
+    fields["note"] = {"reference": "order", "to": ["code", "note"]}
+    log = Log().start(COMPOSED | {"fields": fields})
+    keys = [("a|b", "c"), ("a", "b|c"), ("a\\", "c")]
+    rows = [head(number, code=code, note=note) for number, (code, note) in enumerate(keys, 1)]
+    log.transaction(*(("c", "head", row) for row in rows))
+
+    records = reader.records(reader.run(log))
+
+    assert len(records) == 3
+    assert all(each["id"] == each["note"] for each in records)
