@@ -427,8 +427,6 @@ class Turn:
         for place, draft in enumerate(drafts):
             if place % _PAUSE == _PAUSE - 1:
                 yield
-            if draft.operation == "delete" and self.withheld.withholds_now(draft.plan, draft.id):
-                continue  # another row has the id by now: what was published of it stays
             try:
                 record = entity_record(draft, self.moment, place, count)
             except RecordError as error:

@@ -7,18 +7,20 @@ from typing import Any
 
 from streams.in_force import InForce
 from streams.stages.image import Store
-from streams.stages.publish import Draft
+from streams.stages.publish import Draft, index_key
 
 
 class Drafts:
     """
     Drafts in the order of their aggregates' first touch.
 
-    A delete of an id that the same transaction brings again is left out: one record per id and version.
+    A delete of an id that another row has by now is left out: that row's record, if it says anything new, is the one of
+    this version; one that is withheld leaves what was published before.
     """
 
     def __init__(self, in_force: InForce, store: Store) -> None:
         self._plans = in_force.entities
+        self._store = store
         self._spool = store.spool()
         self._deleted: set[tuple[str, str]] = set()
         self._left_out: set[tuple[str, str]] | None = None
@@ -31,22 +33,22 @@ class Drafts:
         self._left_out = None
 
     def __len__(self) -> int:
-        return len(self._spool) - len(self._recreated())
+        return len(self._spool) - len(self._taken_over())
 
     def __iter__(self) -> Iterator[Draft]:
-        recreated = self._recreated()
+        taken_over = self._taken_over()
         entity: str
         values: tuple[Any, ...]
         for entity, values in self._spool:
             draft = Draft(self._plans[entity], *values)
-            if draft.operation != "delete" or (entity, draft.id) not in recreated:
+            if draft.operation != "delete" or (entity, draft.id) not in taken_over:
                 yield draft
 
-    def _recreated(self) -> set[tuple[str, str]]:
-        """Give what is deleted and brought again; the spool is read for it, so that only deletes stand in memory."""
+    def _taken_over(self) -> set[tuple[str, str]]:
+        """Give what is to be deleted and has a row: the index knows it when all is settled."""
         if self._left_out is None:
             self._left_out = set()
-            for entity, values in self._spool if self._deleted else ():
-                if values[1] != "delete" and (entity, values[0]) in self._deleted:
-                    self._left_out.add((entity, values[0]))
+            for entity, id_ in self._deleted:
+                if self._store.get(index_key(self._plans[entity], id_)) is not None:
+                    self._left_out.add((entity, id_))
         return self._left_out

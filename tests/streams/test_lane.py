@@ -230,6 +230,26 @@ def test_a_row_that_takes_over_the_id_of_one_deleted_after_it_keeps_it(reader: R
     assert ids_published_again(reader, log) == ["erp:SO1"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("d", "head", None, {"id": 1}), ("c", "head", head(5, code="SO1"))],
+        [("c", "head", head(5, code="SO1")), ("d", "head", None, {"id": 1})],
+        [("u", "head", head(1, code="SO2")), ("u", "head", head(2, code="SO1"))],
+    ],
+)
+def test_an_id_that_another_row_takes_over_with_the_same_content_is_not_deleted(
+    reader: Reader, changes: list[tuple[Any, ...]]
+) -> None:
+    log = Log().start()
+    log.transaction(("c", "head", head(1)), ("c", "head", head(2)))
+    reader.run(log)
+    log.transaction(*changes)
+
+    assert reader.run(log) == []
+    assert ids_published_again(reader, log) == ["erp:SO1", "erp:SO2"]
+
+
 def test_an_id_that_a_row_which_can_not_be_mapped_takes_over_is_withheld_and_not_deleted(
     reader: Reader,
 ) -> None:
