@@ -15,7 +15,8 @@ class Drafts:
     Drafts in the order of their aggregates' first touch.
 
     A delete of an id that another row has by now is left out: that row's record, if it says anything new, is the one of
-    this version; one that is withheld leaves what was published before.
+    this version; one that is withheld leaves what was published before. Nor is such an id the former one of a record: what
+    refers to it is to stay.
     """
 
     def __init__(self, in_force: InForce, store: Store) -> None:
@@ -42,6 +43,8 @@ class Drafts:
         for entity, values in self._spool:
             draft = Draft(self._plans[entity], *values)
             if draft.operation != "delete" or (entity, draft.id) not in taken_over:
+                if draft.previous_id is not None and self._has_row(entity, draft.previous_id):
+                    draft.previous_id = None
                 yield draft
 
     def _taken_over(self) -> set[tuple[str, str]]:
@@ -49,6 +52,9 @@ class Drafts:
         if self._left_out is None:
             self._left_out = set()
             for entity, id_ in self._deleted:
-                if self._store.get(index_key(self._plans[entity], id_)) is not None:
+                if self._has_row(entity, id_):
                     self._left_out.add((entity, id_))
         return self._left_out
+
+    def _has_row(self, entity: str, id_: str) -> bool:
+        return self._store.get(index_key(self._plans[entity], id_)) is not None

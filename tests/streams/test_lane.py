@@ -287,6 +287,32 @@ def test_two_rows_that_swap_their_ids_in_one_transaction_both_stay(reader: Reade
     assert ids_published_again(reader, log) == ["erp:SO1", "erp:SO2"]
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_record_names_the_id_it_had_only_where_that_is_gone_whichever_row_changed_first(
+    reader: Reader, first: int
+) -> None:
+    """Targets let what refers to a former id follow; what refers to one that lives on is to stay, as at the source."""
+    log = Log().start()
+    log.transaction(*(("c", "head", head(number)) for number in (1, 2, 3, 4)))
+    reader.run(log)
+    swapped = [head(1, code="SO2", state=1), head(2, code="SO1", state=1)]
+    handed_on = [head(3, code="SO4", state=1), head(4, code="SO9", state=1)]
+    for pair in (swapped, handed_on):
+        now, then = pair if first == 1 else pair[::-1]
+        # The first change only says which row is touched first.
+        log.transaction(
+            ("u", "head", head(now["id"], code="SO0")), ("u", "head", then), ("u", "head", now)
+        )
+
+    records = reader.records(reader.run(log))
+
+    assert {
+        each["id"]: each["meta"]["previous_id"]
+        for each in records
+        if each["meta"]["operation"] != "delete"
+    } == {"erp:SO2": None, "erp:SO1": None, "erp:SO4": "erp:SO3", "erp:SO9": None}
+
+
 def test_a_primary_key_change_moves_the_row_with_its_unsent_values(reader: Reader) -> None:
     log = Log().start()
     log.transaction(("c", "head", head()))
