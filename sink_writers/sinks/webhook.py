@@ -46,11 +46,15 @@ _ASTRAY = {401, 403, 404, 405, 407, 421, 426}
 #: The topic keeps records for 7 days, and as long again where they stand in a segment with newer ones; twice that and more.
 _LEDGER_DAYS = 30
 _SWEEP_EVERY_S = 3600.0
+#: So many at once, as the binding's calls wait meanwhile; the rest goes the next time round.
+_FORGOTTEN_AT_ONCE = 10_000
 #: Without an outcome a call is not finished; the newest that is `disabled` says that the receiver wants none.
-_FORGET = f"""delete from tongbu_effect_ledger l
-   where binding = %s and outcome is not null and last_at < now() - interval '{_LEDGER_DAYS} days'
-     and (outcome <> 'disabled' or last_at < (select max(last_at) from tongbu_effect_ledger
-                                               where binding = l.binding and outcome = 'disabled'))"""
+_FORGET = f"""delete from tongbu_effect_ledger where binding = %s and id in (
+    select id from tongbu_effect_ledger l
+     where binding = %s and outcome is not null and last_at < now() - interval '{_LEDGER_DAYS} days'
+       and (outcome <> 'disabled' or last_at < (select max(last_at) from tongbu_effect_ledger
+                                                 where binding = l.binding and outcome = 'disabled'))
+     limit %s)"""
 
 log = structlog.get_logger("sink")
 
@@ -111,11 +115,13 @@ class WebhookSink:
         """Forget what was done long ago. Nothing waits: a call that did not succeed is repeated by `apply`."""
         if time.monotonic() - self._swept <= _SWEEP_EVERY_S:
             return
-        self._swept = time.monotonic()
+        most = _FORGOTTEN_AT_ONCE
         try:
-            self._connect().execute(_FORGET, [place.binding])
+            gone = self._connect().execute(_FORGET, [place.binding, place.binding, most]).rowcount
         except psycopg.Error as error:
             raise explain(place.binding, error) from None
+        if gone < most:
+            self._swept = time.monotonic()
 
     def close(self) -> None:
         """Let go of connections."""

@@ -295,3 +295,16 @@ def test_old_effects_are_forgotten_but_what_is_unfinished_and_that_the_receiver_
         (4, None),
         (6, "disabled"),
     ]
+
+
+@pytest.mark.integration
+def test_of_very_many_old_effects_some_are_forgotten_each_time_round(effects, world, monkeypatch):
+    monkeypatch.setattr(webhook, "_FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(effects.sink, "_swept", -webhook._SWEEP_EVERY_S)
+    effects.apply(*(approval(world, version, f"o{version}") for version in range(1, 6)))
+    effects.age("31 days", 1, 2, 3, 4, 5)
+    left = []
+    for _ in range(3):
+        effects.sink.tend(effects.place, effects.at)
+        left.append(len(effects.ledger()))
+    assert left == [3, 1, 0]
