@@ -10,9 +10,11 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from schemas import control
+from schemas.captured import Table
 from streams.in_force import EntityPlan, InForce
 from streams.pipeline import Turn
 from streams.records import LaneRecord, Output
+from streams.stages.mirror import rounds
 from streams.state import CAPTURED, DECLARATIONS
 
 if TYPE_CHECKING:
@@ -85,18 +87,30 @@ def judge(
 
 def _mirrors_changed(turn: Turn, before: InForce) -> list[str]:
     """
-    Have the targets follow mirrored tables whose columns changed; give those that have new ones.
+    Have the targets follow mirrored tables whose columns changed; give those that are to be published again.
 
-    Rows may have brought new columns' values already: such a table is published again.
+    Rows may have brought values already of columns that are new, or that targets had to round to the former type. The
+    latter not where DDL stands in the log before the rows.
     """
+    late = turn.moment.kind == "release"
     grown = []
     for name, plan in turn.in_force.mirrors.items():
         old = before.mirrors.get(name)
         if old is not None and old.description != plan.description:
             turn.mirrored.describe(plan)
-            if {column for column, _ in plan.columns} - {column for column, _ in old.columns}:
+            added = {column for column, _ in plan.columns} - {column for column, _ in old.columns}
+            if added or (late and _rounded(before.tables[name], turn.in_force.tables[name])):
                 grown.append(name)
     return grown
+
+
+def _rounded(before: Table, now: Table) -> bool:
+    """Tell whether values of a column's present type may have been rounded to its former one."""
+    known = {each.name: each.type for each in before.columns}
+    return any(
+        each.name in known and known[each.name] != each.type and rounds(known[each.name], each.type)
+        for each in now.columns
+    )
 
 
 def _resume(lane: Lane, found: control.Resume, record: LaneRecord) -> Iterator[Output | None]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 Text = Callable[[Any], str]
 Encode = Callable[[dict[str, Any]], bytes]
 
+#: Families of types to which targets round, or from which they leave out the time of day.
+_ROUNDED = {"int", "decimal", "float", "date", "timestamp", "timestamptz", "time", "interval"}
+
 _EPOCH = datetime(1970, 1, 1)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
@@ -67,6 +70,16 @@ def can_be_mirrored(table: Table) -> bool:
     key = [table.column(name) for name in table.key]
     readable = all(each is not None and text_of(each.type) is not None for each in key)
     return bool(key) and readable and not table.keyless
+
+
+def rounds(before: str, now: str) -> bool:
+    """Tell whether a column of a former type takes values of the present one rounded, without a word; others it refuses."""
+    old, new = family(before), family(now)
+    if old is None or old.name not in _ROUNDED:
+        return False
+    if new is not None and new.name == old.name == "decimal":
+        return before.partition(",")[2] != now.partition(",")[2]
+    return not (new is not None and new.name == old.name == "int")
 
 
 def compile_mirror(

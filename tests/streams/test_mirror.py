@@ -257,3 +257,33 @@ def test_a_chunk_of_a_fill_leaves_out_a_row_whose_key_has_no_text(reader: Reader
     rows, _ = told(reader, log)
 
     assert rows == [("snapshot", "erp:public.days[1]")]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_again"),
+    [
+        ("numeric(10,2)", "numeric(12,4)", True),
+        ("numeric(10,2)", "numeric", True),
+        ("numeric(10,2)", "numeric(12,2)", False),
+        ("integer", "numeric(12,4)", True),
+        ("integer", "bigint", False),
+        ("text", "character varying(20)", False),
+    ],
+)
+def test_a_mirrored_table_is_published_again_when_targets_may_have_rounded_to_a_former_type(
+    reader: Reader, before: str, now: str, is_again: bool
+) -> None:
+    amount = Column(name="amount", type=before)
+    table = msgspec.structs.replace(days("day"), columns=(*days("day").columns, amount))
+    log = mirrored(table)
+    value: Any = {"i": 5, "n": "1.2345", "t": "x"}[before[0]]
+    log.transaction(("c", "days", day(1, amount=value)))
+    reader.run(log)
+    wider = msgspec.structs.replace(
+        table, columns=(*days("day").columns, Column(name="amount", type=now))
+    )
+    log.control(msgspec.structs.replace(CAPTURED, tables=(wider,)))
+
+    rows, _ = told(reader, log)
+
+    assert rows == ([("snapshot", "erp:public.days[1]")] if is_again else [])
