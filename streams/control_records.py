@@ -81,6 +81,11 @@ def judge(
             turn.admit(table, "misfit", misfit.why)
     well = [each for each in (*judged, *resume) if each in quarantine.tables]
     yield from turn.resume([each for each in dict.fromkeys(well) if each not in misfits], changed)
+    for name in changed:
+        mirror = turn.in_force.mirrors.get(name)
+        # By another key an id may be that of another row.
+        if mirror is not None and turn.in_force.tables[name].key == known[name].key:
+            yield from turn.retry(mirror, list(turn.withheld.ids(mirror)))
     for name in grown:
         yield lane.republishing.again(name, f"columns-{turn.moment.record.offset}-{name}")
 

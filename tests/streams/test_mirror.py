@@ -156,32 +156,40 @@ def test_a_truncate_closes_the_letters_of_the_rows_that_are_gone(reader: Reader)
     assert reader.lane.withheld == 0
 
 
-def test_a_retry_publishes_the_delete_of_a_row_whose_key_has_a_text_by_now(reader: Reader) -> None:
+def test_a_retry_of_a_delete_whose_key_has_no_text_yet_withholds_it_anew(reader: Reader) -> None:
     log = mirrored(days("day"))
     log.transaction(("c", "days", day(INFINITY)))
     log.transaction(("d", "days", None, day(INFINITY)))
     reader.run(log)
     id_ = f"erp:public.days[{INFINITY}]"
-    asked = control.Retry(source="erp", entity="public.days", ids=(id_,))
+    log.control(control.Retry(source="erp", entity="public.days", ids=(id_,)))
 
-    log.control(asked)
     rows, letters = told(reader, log)
 
     assert rows == []
     assert letters == [(id_, "superseded", "not-exact"), (id_, "open", "not-exact")]
 
+
+def test_what_is_withheld_of_a_mirrored_table_is_tried_again_when_its_columns_have_other_types(
+    reader: Reader,
+) -> None:
+    log = mirrored(days("day"))
+    log.transaction(("c", "days", day(INFINITY)), ("c", "days", day(INFINITY + 1)))
+    log.transaction(("d", "days", None, day(INFINITY)))
+    reader.run(log)
     numbers = tuple(
-        msgspec.structs.replace(each, type="integer") if each.name == "day" else each
+        msgspec.structs.replace(each, type="bigint") if each.name == "day" else each
         for each in days("day").columns
     )
     table = msgspec.structs.replace(days("day"), columns=numbers)
     log.control(msgspec.structs.replace(CAPTURED, tables=(table,)))
-    reader.run(log)
-    log.control(asked)
+
     rows, letters = told(reader, log)
 
-    assert rows == [("delete", id_)]
-    assert letters == [(id_, "superseded", "not-exact")]
+    gone, there = (f"erp:public.days[{each}]" for each in (INFINITY, INFINITY + 1))
+    assert {("delete", gone), ("snapshot", there)} == {*rows}
+    assert {*letters} == {(gone, "superseded", "not-exact"), (there, "superseded", "not-exact")}
+    assert reader.lane.withheld == 0
 
 
 def test_a_retry_of_a_row_that_is_gone_with_the_key_it_had_closes_its_letter(
