@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
 from schemas.errors import ServiceUnavailable, TongbuError
 
@@ -43,13 +43,16 @@ def _of_group(bootstrap: str, group: str) -> Consumer:
     return Consumer(_READER | {"bootstrap.servers": bootstrap, "group.id": group})
 
 
-def partitions(bootstrap: str, topic: str) -> list[int]:
-    """Give the partitions of a topic; raise TongbuError where there is no such topic."""
+def _metadata(bootstrap: str, **asked: str) -> ClusterMetadata:
     try:
-        found = _admin(bootstrap).list_topics(topic, _SECONDS)
+        return _admin(bootstrap).list_topics(**asked, timeout=_SECONDS)
     except (KafkaException, TimeoutError) as error:
         raise _unavailable(bootstrap, error) from error
-    numbers = sorted(found.topics[topic].partitions)
+
+
+def partitions(bootstrap: str, topic: str) -> list[int]:
+    """Give the partitions of a topic; raise TongbuError where there is no such topic."""
+    numbers = sorted(_metadata(bootstrap, topic=topic).topics[topic].partitions)
     if not numbers:
         raise TongbuError(f"there is no topic {topic}", "`tongbu apply` makes it.")
     return numbers
@@ -57,18 +60,12 @@ def partitions(bootstrap: str, topic: str) -> list[int]:
 
 def names(bootstrap: str) -> set[str]:
     """Give the names of all topics."""
-    try:
-        return set(_admin(bootstrap).list_topics(timeout=_SECONDS).topics)
-    except (KafkaException, TimeoutError) as error:
-        raise _unavailable(bootstrap, error) from error
+    return set(_metadata(bootstrap).topics)
 
 
 def lone(bootstrap: str) -> set[str] | None:
     """Give the topics that have a partition on one broker only; None where there is only one broker."""
-    try:
-        found = _admin(bootstrap).list_topics(timeout=_SECONDS)
-    except (KafkaException, TimeoutError) as error:
-        raise _unavailable(bootstrap, error) from error
+    found = _metadata(bootstrap)
     if len(found.brokers) == 1:
         return None
     return {
