@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import psycopg
 import typer
@@ -47,22 +47,22 @@ def recapture(
     connectors.reset(subject, source)
     if subject.sources[source].database == "postgresql":
         slot = offsets.slot_name(subject, source)
-        drop_slot(offsets.capture_dsn(subject, source), slot)
+        with offsets.asking(subject, source) as pg:
+            drop_slot(pg, slot)
     connectors.resume(subject, source)
     typer.echo(
         f"{source}: captured anew; the snapshot runs. `tongbu status` shows the lane, `tongbu reconcile` compares."
     )
 
 
-def drop_slot(dsn: str, slot: str) -> None:
+def drop_slot(pg: psycopg.Connection[Any], slot: str) -> None:
     """Drop capture's own slot, which is of no use any more; wait until its last reader is gone."""
     end = time.monotonic() + _SECONDS
-    with psycopg.connect(dsn, autocommit=True) as pg:
-        asked = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
-        while row := pg.execute(asked, [slot]).fetchone():
-            if not row[0]:
-                pg.execute("SELECT pg_drop_replication_slot(%s)", [slot])
-                return
-            if time.monotonic() > end:
-                raise ServiceUnavailable(f"slot {slot} is still read by somebody", "Try again.")
-            time.sleep(0.3)
+    asked = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
+    while row := pg.execute(asked, [slot]).fetchone():
+        if not row[0]:
+            pg.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+            return
+        if time.monotonic() > end:
+            raise ServiceUnavailable(f"slot {slot} is still read by somebody", "Try again.")
+        time.sleep(0.3)

@@ -131,7 +131,8 @@ def _finding(own: Captured, stored: dict[str, Any]) -> Finding:
 
 def _drop_slot(captured: Captured, own: Captured) -> None:
     if own.database == "postgresql":
-        drop_slot(captured.dsn, own.settings()["slot.name"])
+        with psycopg.connect(captured.dsn, autocommit=True) as pg:
+            drop_slot(pg, own.settings()["slot.name"])
 
 
 def test_a_server_restored_to_before_what_was_captured_is_a_loss_and_a_recapture_heals_it(

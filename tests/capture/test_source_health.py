@@ -11,11 +11,12 @@ import pymysql
 import pytest
 from capturing import PASSWORD, SCHEMA, USER, Captured
 
+from schemas.errors import TongbuError
 from tongbu.deploy import connectors
 from tongbu.deploy.captured import mysql_arguments
 from tongbu.deploy.deployment import Deployment
 from tongbu.recapture import drop_slot
-from tongbu.sources import mysql, postgresql
+from tongbu.sources import mysql, offsets, postgresql
 from tongbu.sources.findings import Finding
 from tongbu.sources.offsets import stored_offset
 
@@ -150,8 +151,29 @@ def test_a_lost_slot_stops_the_connector_and_a_reset_heals_it(captured: Captured
     since, url = captured.end, str(captured.connect.base_url)
     deployment = Deployment({"CONNECT_URL": url, "KAFKA_BOOTSTRAP": captured.bootstrap})
     connectors.reset(deployment, captured.name)
-    drop_slot(captured.dsn, slot)
+    with psycopg.connect(captured.dsn, autocommit=True) as pg:
+        drop_slot(pg, slot)
     connectors.resume(deployment, captured.name)
     list(captured.records(since, captured.is_snapshot_end))
     read = [each.after for each in captured.changes(since) if each.table == f"{SCHEMA}.missed"]
     assert read == [{"id": 1}]
+
+
+def test_a_slot_that_capture_may_not_drop_is_a_refusal_with_its_remedy(captured: Captured) -> None:
+    if captured.database != "postgresql":
+        pytest.skip("PostgreSQL only")
+    with psycopg.connect(captured.dsn, autocommit=True) as pg:
+        pg.execute("SELECT pg_create_logical_replication_slot('kept', 'pgoutput')")
+        pg.execute("CREATE ROLE plain LOGIN PASSWORD 'Plain-1'")
+        try:
+            dsn = psycopg.conninfo.make_conninfo(captured.dsn, user="plain", password="Plain-1")
+            subject = Deployment({"ERP_CAPTURE_DSN": dsn})
+            with (
+                pytest.raises(TongbuError, match="erp refuses what it is asked") as refused,
+                offsets.asking(subject, "erp") as mine,
+            ):
+                drop_slot(mine, "kept")
+            assert "connectors-config/grants" in refused.value.remedy
+        finally:
+            pg.execute("DROP ROLE plain")
+            drop_slot(pg, "kept")
