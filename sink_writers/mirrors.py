@@ -154,6 +154,11 @@ class Descriptions:
             for record in message.records
         )
 
+    def keys(self, message: Message, binding: str) -> dict[str, tuple[str, ...]]:
+        """Give the primary keys of the tables that a message describes and the binding mirrors."""
+        found = [self.of(each.value) for each in message.records if each.topic == MIRROR_TABLE]
+        return {each.table: each.key for each in found if binding in each.targets}
+
 
 @dataclass(frozen=True, slots=True)
 class MirrorRow:

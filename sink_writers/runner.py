@@ -2,7 +2,8 @@
 Runs the sink writer of one binding: read, assemble, apply, again.
 
 Latency first when there is little to do (one message is applied as soon as it is read), throughput when
-there is much (everything that is there goes into one target transaction), without a setting.
+there is much (everything that is there goes into one target transaction, up to where a mirrored table's primary key changes), without
+a setting.
 """
 
 from __future__ import annotations
@@ -198,14 +199,36 @@ class Runner:
         held = self._held.get(partition)
         if held is None or not self._log.owns(partition):
             return
-        added = [self.persist(partial(held.assembler.add, raw), needs=partition) for raw in raws]
-        messages = self.persist(partial(self._concerning, added), needs=partition)
-        if messages:
-            self._apply(held, messages, consumed)
+        read = [
+            (held.read, self.persist(partial(held.assembler.add, raw), needs=partition))
+            for raw in raws
+        ]
+        batches = self.persist(partial(self._batches, read), needs=partition)
+        ends = [*(begin for begin, _ in batches[1:]), held.read]
+        for (_, messages), to in zip(batches, ends, strict=False):
+            self._apply(held, messages, to, consumed)
 
-    def _concerning(self, messages: list[Message | None]) -> list[Message]:
-        """Give the messages that are something to this binding; a description is decoded for that."""
-        return [message for message in messages if message and self._concerns(message)]
+    def _batches(
+        self, read: list[tuple[Position, Message | None]]
+    ) -> list[tuple[Position, list[Message]]]:
+        """
+        Give the messages that are something to this binding, each batch with the position before it.
+
+        Where a mirrored table has another primary key than before, a batch begins: by that key what came before would miss
+        the rows that it changes.
+        """
+        batches: list[tuple[Position, list[Message]]] = []
+        keys: dict[str, tuple[str, ...]] = {}
+        for before, message in read:
+            if message is None or not self._concerns(message):
+                continue
+            told = self._descriptions.keys(message, self._binding.binding)
+            if not batches or any(keys.get(table, key) != key for table, key in told.items()):
+                batches.append((before, []))
+                keys = {}
+            batches[-1][1].append(message)
+            keys |= told
+        return batches
 
     def _concerns(self, message: Message) -> bool:
         name = self._binding.binding
@@ -219,8 +242,7 @@ class Runner:
             )
         )
 
-    def _apply(self, held: Held, messages: list[Message], consumed: int) -> None:
-        to = held.read
+    def _apply(self, held: Held, messages: list[Message], to: Position, consumed: int) -> None:
         work = partial(self._sink.apply, held.place, held.position, messages, to)
         transaction = self.persist(work, needs=held.place.partition)
         self._stages.write(messages, consumed, _now(), transaction)
@@ -232,7 +254,7 @@ class Runner:
         for partition, held in self._held.items():
             behind = held.read != held.position and self._log.owns(partition)
             if behind and time.monotonic() - held.moved > _ADVANCE_S:
-                self._apply(held, [], _now())
+                self._apply(held, [], held.read, _now())
 
     def _tend(self) -> None:
         if not self._sink.due and time.monotonic() - self._tended < _TEND_S:

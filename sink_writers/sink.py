@@ -62,6 +62,7 @@ class Sink(Protocol):
         """
         Apply whole messages and move the position from `at` to `to`, in one target transaction.
 
+        A mirrored table's primary key is one in all of them: the runner ends a batch where it changes.
         Rows never go back to an older version. Being asked again for what is done already changes nothing.
         Give the target's transaction id where it has one. Raise TryLater where nothing is wrong with the
         messages, Fenced where another owner has claimed the place, TongbuError where a person must act.

@@ -16,11 +16,15 @@ from schemas.codec import encode
 from schemas.errors import TongbuError
 from sink_writers import fills, targets
 from sink_writers.messages import Chunk, Message, Record
+from sink_writers.pulse import Pulse
+from sink_writers.runner import Runner
 from sink_writers.sink import Position, TryLater
 from sink_writers.sinks import postgresql
+from sink_writers.stage_log import StageLog
 from tongbu.deploy.captured import mysql_arguments
 
 from .conftest import MIRROR_IDS
+from .test_runner import ListLog
 
 pytestmark = pytest.mark.integration
 
@@ -66,6 +70,27 @@ class Mirror:
         to = Position(self.at.next_offset + len(messages), 0, self.at.epoch)
         self.sink.apply(self.target.place, self.at, messages, to)
         self.at = to
+
+    def run(self, folder, *messages: Message) -> ListLog:
+        """Let a runner read messages from a log, all at once."""
+        raws = [
+            self.world.raw(offset, each.lane_offset, records=each.records)
+            for offset, each in enumerate(messages, start=self.at.next_offset)
+        ]
+        name, reading = self.target.spec.binding, ListLog(raws)
+        with closing(StageLog(folder, name)) as stages:
+            runner = Runner(
+                self.target.spec,
+                reading,
+                self.sink,
+                self.world.decoder,
+                lambda _: self.target.place,
+                stages,
+                Pulse(folder, name, "t"),
+            )
+            reading.at_end = runner.stop
+            runner.run()
+        return reading
 
     def tend(self) -> None:
         self.sink.tend(self.target.place, self.at)
@@ -361,6 +386,19 @@ def test_a_changed_primary_key_is_followed(mirror):
         (None, "c", "x"),
     ]
     assert mirror.target.set_aside() == {}
+
+
+def test_what_came_before_a_changed_primary_key_is_written_by_the_former_one(mirror, tmp_path):
+    mirror.columns = {"id": "text", "part": "text", "name": "text"}
+    row = {"id": "1", "part": "a", "name": "x"}
+    mirror.apply(mirror.message(row, row | {"id": "2", "part": "p"}))
+    earlier = mirror.message(row | {"part": "b"}, gone=[("2",)])
+    mirror.key = ["part"]
+    later = mirror.message(row | {"id": "3", "part": "1"})
+    reading = mirror.run(tmp_path, earlier, later)
+
+    assert mirror.rows() == [("1", "b", "x"), ("3", "1", "x")]
+    assert reading.committed == {0: 3}
 
 
 def test_a_primary_key_that_the_rows_do_not_have_asks_for_a_person(mirror):
