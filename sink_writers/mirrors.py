@@ -434,21 +434,20 @@ class Mirrors:
         try:
             cursor.execute(statement.replace("%", "%%"), [])
         except (psycopg.Error, pymysql.Error) as error:
-            reason = self._database.refusal(error)
-            if not reason and isinstance(
-                error, psycopg.OperationalError | pymysql.err.OperationalError
-            ):
-                if not _waited(error):
-                    raise
+            if _waited(error):
                 raise TryLater(
                     f"{self._binding}: `{statement.splitlines()[0]}` waits for others that use the table",
                     "It is tried again until it goes; others are let through meanwhile. If it stays so, end the "
                     "transaction that has read or written the table and is open since.",
                 ) from None
+            reason = self._database.refusal(error)
+            if not reason and self._database.passes(error):
+                raise
             raise TongbuError(
                 f"{self._binding}: the target refuses `{statement.splitlines()[0]}`: "
-                f"{reason or str(error).splitlines()[0]}",
-                "Run it, or what comes to the same, as the table's owner; then start the sink again.",
+                f"{reason or str(error.args[-1]).splitlines()[0]}",
+                "Run it as the table's owner, or do what comes to the same; a table or column that is there is not made "
+                "again, so it may be of another type that takes the values. Then start the sink again.",
             ) from None
 
     @contextmanager

@@ -96,8 +96,66 @@ _DATA = {
 _KINDS = {number: name for name, number in vars(ER).items() if isinstance(number, int)}
 _NAMED = re.compile(r"(column|key|constraint) [`']([\w.`]+)[`']", re.IGNORECASE)
 _LACKING = {ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR}
-#: Lock wait timeout, deadlock.
-_PASSING = {1205, 1213}
+#: What a server says that passes by itself, or may; where its words have an errno, by that.
+_PASSING = {
+    # locks
+    ER.LOCK_WAIT_TIMEOUT,
+    ER.LOCK_DEADLOCK,
+    ER.LOCK_TABLE_FULL,
+    ER.CANT_LOCK,
+    ER.CANT_UPDATE_WITH_READLOCK,
+    ER.CHECKREAD,
+    ER.TABLE_DEF_CHANGED,
+    1637,  # too many transactions at once
+    1799,  # too many changes while an index is made
+    # room on disk and in memory
+    3,  # MySQL: a file can't be written
+    20,  # MySQL: no space
+    28,  # no space
+    ER.CANT_CREATE_FILE,
+    ER.CANT_CREATE_TABLE,
+    ER.DISK_FULL,
+    ER.ERROR_ON_CLOSE,
+    ER.ERROR_ON_READ,
+    ER.ERROR_ON_RENAME,
+    ER.ERROR_ON_WRITE,
+    ER.GET_ERRNO,
+    ER.RECORD_FILE_FULL,
+    ER.ERROR_DURING_COMMIT,
+    ER.OUTOFMEMORY,
+    ER.OUT_OF_SORTMEMORY,
+    ER.OUT_OF_RESOURCES,
+    ER.CANT_CREATE_THREAD,
+    1878,  # a temporary file can't be written
+    # the connection, and limits of connections
+    ER.CON_COUNT_ERROR,
+    ER.TOO_MANY_USER_CONNECTIONS,
+    ER.USER_LIMIT_REACHED,
+    ER.ABORTING_CONNECTION,
+    ER.NEW_ABORTING_CONNECTION,
+    ER.NET_READ_ERROR,
+    1927,  # MariaDB: the connection was killed
+    4031,  # MySQL: it was idle for too long
+    # a server that ends, or may not be written
+    ER.SERVER_SHUTDOWN,
+    ER.NORMAL_SHUTDOWN,
+    ER.FORCING_CLOSE,
+    ER.UNKNOWN_COM_ERROR,  # a node that is not in its cluster
+    ER.OPTION_PREVENTS_STATEMENT,
+    ER.READ_ONLY_TRANSACTION,
+    1792,  # a transaction that may only read
+    1836,  # read only
+    3032,  # MySQL: offline
+    # a statement that was ended
+    ER.QUERY_INTERRUPTED,
+    ER.STATEMENT_TIMEOUT,
+    3024,  # MySQL: it took too long
+}
+#: Of the system and of storage engines: no room, too many files, memory, locks.
+_PASSING_ERRNO = {11, 12, 23, 24, 28, 122, 135, 146, 149}
+_ERRNO = re.compile(r"errno: (\d+)")
+#: What the client itself finds, e.g. that the connection is lost; below them and above are the server's.
+_CLIENT = range(2000, 3000)
 
 
 def sql_type(kind: str) -> str:
@@ -229,6 +287,10 @@ class Mariadb:
         """Say a data error in the words of the contract."""
         return refusal(error)
 
+    def passes(self, error: pymysql.Error) -> bool:
+        """Tell whether what stands against a statement passes by itself."""
+        return passes(error)
+
     def own_tables(self) -> dict[str, str]:
         """Give name -> definition of the tables that hold the sink's own state."""
         own = {
@@ -310,6 +372,19 @@ def refusal(error: pymysql.Error) -> str | None:
     names = " ".join(f"{what.lower()} {name}" for what, name in _NAMED.findall(words))
     kind = _KINDS.get(number, "refused").lower().replace("_", " ")
     return f"{kind} {names} ({number})".replace("  ", " ")
+
+
+def passes(error: pymysql.Error) -> bool:
+    """
+    Tell whether what an error that is no refusal says passes by itself.
+
+    The driver's classes don't: what a server says of a definition is OperationalError, as is a lost connection.
+    """
+    number = _number(error)
+    if number in _PASSING:
+        told = _ERRNO.search(str(error.args[-1]))
+        return told is None or int(told[1]) in _PASSING_ERRNO
+    return not number or number in _CLIENT
 
 
 def explain(name: str, error: pymysql.Error) -> TongbuError:

@@ -177,6 +177,10 @@ class Postgresql:
         """Say a data error in the words of the contract."""
         return refusal(error)
 
+    def passes(self, error: psycopg.Error) -> bool:
+        """Tell whether what stands against a statement passes by itself."""
+        return passes(error)
+
     def own_tables(self) -> dict[str, str]:
         """Give name -> definition of the tables that hold the sink's own state."""
         own = {
@@ -325,6 +329,12 @@ def refusal(error: psycopg.Error) -> str | None:
     return f"{said} ({error.sqlstate})" if error.sqlstate else said
 
 
+def passes(error: psycopg.Error) -> bool:
+    """Tell whether what an error that is no refusal says passes by itself."""
+    kinds = psycopg.OperationalError | psycopg.InterfaceError | pg.IdleInTransactionSessionTimeout
+    return isinstance(error, kinds) or is_read_only(error) or (error.sqlstate or "")[:2] in _PASSING
+
+
 def explain(name: str, error: psycopg.Error) -> TongbuError:
     """Sort any other error: what passes by itself is TryLater, the rest needs a person."""
     said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -333,8 +343,7 @@ def explain(name: str, error: psycopg.Error) -> TongbuError:
             f"{name}: the target tables are missing or older than the schemas",
             "`tongbu apply --only targets` makes them.",
         )
-    passes = psycopg.OperationalError | psycopg.InterfaceError | pg.IdleInTransactionSessionTimeout
-    if isinstance(error, passes) or is_read_only(error) or (error.sqlstate or "")[:2] in _PASSING:
+    if passes(error):
         return TryLater(f"{name}: PostgreSQL can't take it now: {said}")
     return TongbuError(
         f"{name}: PostgreSQL refuses to work: {said} ({error.sqlstate})",

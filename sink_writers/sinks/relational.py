@@ -55,6 +55,9 @@ class Database(Protocol):
     def refusal(self, error: Any) -> str | None:
         """Say why a record is refused as it is, without a value of it; None for a driver's other errors."""
 
+    def passes(self, error: Any) -> bool:
+        """Tell whether what stands against a statement, by a driver's error that is no refusal, passes by itself."""
+
     def tables(self, catalog: Catalog) -> list[TargetTable]:
         """Give the binding's tables, what others refer to first."""
 

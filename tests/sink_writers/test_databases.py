@@ -16,6 +16,7 @@ import pytest
 from schemas.errors import TongbuError
 from sink_writers import letters, targets
 from sink_writers.changes import Changes
+from sink_writers.dialects import mariadb
 from sink_writers.dialects.mariadb_apply import _parents_first
 from sink_writers.sink import Fenced, Move, Position, TryLater
 from sink_writers.sinks import relational
@@ -285,6 +286,28 @@ def test_foreign_keys_are_planned_once(database, world):
     with targets.opened(database.spec) as (_, cursor):
         found = live.foreign_keys(cursor.connection)
     assert f"{database.prefix}sales_order_customer_id_fk" in found
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "passing"),
+    [
+        (1205, "Lock wait timeout exceeded", True),
+        (1213, "Deadlock found", True),
+        (2013, "Lost connection to server during query", True),
+        (1290, "The server is running with the --read-only option", True),
+        (1114, "The table is full", True),
+        (1969, "Query execution was interrupted (max_statement_time exceeded)", True),
+        (1005, 'Can\'t create table (errno: 28 "No space left on device")', True),
+        (1005, 'Can\'t create table (errno: 185 "Too many columns")', False),
+        (1118, "Row size too large", False),
+        (1117, "Too many columns", False),
+        (1067, "Invalid default value", False),
+        (1071, "Specified key was too long", False),
+        (1142, "ALTER command denied", False),
+    ],
+)
+def test_what_stands_against_a_definition_passes_by_itself_or_does_not(number, words, passing):
+    assert mariadb.passes(pymysql.OperationalError(number, words)) is passing
 
 
 def test_parents_come_first_where_rows_are_checked_one_by_one():

@@ -410,6 +410,34 @@ def test_a_primary_key_that_the_rows_do_not_have_asks_for_a_person(mirror):
         mirror.apply(mirror.message({"id": "2", "name": "b", "part": "c"}))
 
 
+def test_a_table_that_the_target_can_not_have_asks_for_a_person(mirror):
+    mirror.columns |= {f"c{number}": "integer" for number in range(1700)}
+    words = "at most 1600 columns" if mirror.kind == "postgresql" else "Too many columns"
+
+    with pytest.raises(TongbuError, match=rf"refuses `create table .*`: .*{words}") as refused:
+        mirror.apply(mirror.message())
+    assert not isinstance(refused.value, TryLater)
+
+
+def test_a_column_that_the_target_has_no_room_for_asks_for_a_person_who_may_give_it_another_type(
+    mirror,
+):
+    if mirror.kind == "postgresql":
+        pytest.skip("its rows are not counted by the lengths of their columns")
+    mirror.of, mirror.columns = mirror.kind, {"id": "varchar(20)", "name": "varchar(10000)"}
+    mirror.apply(mirror.message({"id": "1", "name": "a"}))
+    mirror.columns["more"] = "varchar(8000)"
+    message = mirror.message({"id": "2", "name": "b", "more": "c"})
+    with pytest.raises(TongbuError, match=r"refuses `alter table .*`: Row size too large") as said:
+        mirror.apply(message)
+    assert not isinstance(said.value, TryLater)
+    assert "another type" in said.value.remedy
+    mirror.target.query(f"alter table {mirror.name} add column more longtext null")
+    mirror.apply(message)
+
+    assert mirror.rows() == [("1", "a", None), ("2", "b", "c")]
+
+
 def test_a_column_of_the_old_primary_key_may_go(mirror):
     mirror.columns["part"] = "text"
     mirror.apply(mirror.message({"id": "1", "name": "a", "part": "p"}))
