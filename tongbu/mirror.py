@@ -70,14 +70,13 @@ def mirror(
     found = mirrors.plan(subject, source, patterns, binding, prefix, left_out)
     console = Console(stderr=True) if as_json else answers.console()
     _show(console, found)
-    if (found.tables or found.narrowed) and not dry_run:
-        file = mirrors.write(
-            subject,
-            source,
-            to,
-            found,
-            {name: left_out[name] for name in left_out if name in found.tables},
-        )
+    new = {name: left_out[name] for name in left_out if name in found.tables}
+    if dry_run:
+        # Otherwise what `apply` shows says so.
+        for said in lanes.left_out_elsewhere(mirrors.after(subject, source, to, found, new)):
+            console.print(said, highlight=False, markup=False)
+    elif found.tables or found.narrowed:
+        file = mirrors.write(subject, source, to, found, new)
         console.print(f"declared in {file}", highlight=False)
     if not dry_run and (found.tables or found.known):
         now = deployment(instance, namespace, declarations)

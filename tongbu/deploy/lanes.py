@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from confluent_kafka import Producer, TopicCollection
 
 from schemas import control, lane_offset
 from schemas.codec import Decoder
-from schemas.declarations import to_bundle
+from schemas.declarations import Mirror, to_bundle
 from schemas.errors import TongbuError
 from tongbu import topics
 from tongbu.deploy import captured
@@ -141,17 +141,17 @@ def declarations(deployment: Deployment, source: str) -> control.Declarations | 
         "rules": tuple(to_bundle(each) for each in deployment.rules if each.value.source == source),
         "schemas": tuple(schemas),
     }
-    if mirrored := _mirrored(deployment, source):
+    if mirrored := _mirrored(deployment.mirrors_of(source)):
         content["mirrors"] = mirrored
     canonical = orjson.dumps(msgspec.to_builtins(content), option=orjson.OPT_SORT_KEYS)
     return control.Declarations(hash=f"sha256:{hashlib.sha256(canonical).hexdigest()}", **content)
 
 
-def _mirrored(deployment: Deployment, source: str) -> tuple[control.Mirrored, ...]:
-    """Give the mirrored tables of a source, each once, with all its targets."""
+def _mirrored(mirrors: Iterable[Mirror]) -> tuple[control.Mirrored, ...]:
+    """Give the mirrored tables of a source's mirrors, each once, with all its targets."""
     targets: dict[str, dict[str, str]] = {}
     without: dict[str, set[str]] = {}
-    for mirror in deployment.mirrors_of(source):
+    for mirror in mirrors:
         for table, name in mirror.tables.items():
             targets.setdefault(table, {})[mirror.binding] = name
             without.setdefault(table, set()).update(mirror.without.get(table, ()))
@@ -232,14 +232,16 @@ def _summary(deployment: Deployment, source: str) -> str:
     mappings = sum(each.value.source == source for each in deployment.mappings)
     rules = sum(each.value.source == source for each in deployment.rules)
     return "; ".join(
-        [f"{mappings} mappings, {rules} rules", *_left_out_elsewhere(deployment, source)]
+        [
+            f"{mappings} mappings, {rules} rules",
+            *left_out_elsewhere(deployment.mirrors_of(source)),
+        ]
     )
 
 
-def _left_out_elsewhere(deployment: Deployment, source: str) -> Iterator[str]:
+def left_out_elsewhere(mirrors: Sequence[Mirror]) -> Iterator[str]:
     """Say which targets lack a column of a mirrored table because another one is not to get it: all get the same rows."""
-    mirrors = deployment.mirrors_of(source)
-    for table in _mirrored(deployment, source):
+    for table in _mirrored(mirrors):
         for column in table.without:
             named = {
                 each.binding for each in mirrors if column in each.without.get(table.table, ())

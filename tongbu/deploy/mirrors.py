@@ -13,7 +13,7 @@ import pymysql
 from ruamel.yaml import YAML
 
 from schemas.captured import Table
-from schemas.declarations import RelationalBinding, Source
+from schemas.declarations import Mirror, RelationalBinding, Source
 from schemas.errors import TongbuError
 from sink_writers import targets
 from streams.stages.mirror import text_of
@@ -127,30 +127,52 @@ def check(subject: Deployment) -> None:
             )
 
 
+def after(
+    subject: Deployment, source: str, binding: str, found: Plan, without: dict[str, list[str]]
+) -> list[Mirror]:
+    """Give the mirrors of the source as they would be with a plan; `without` is of its new tables."""
+    if not found.tables and not found.narrowed:
+        return subject.mirrors_of(source)
+    file = _file(subject, source, binding)
+    others = [each.value for each in subject.mirrors if each.file != file]
+    mine = _declared(subject, source, binding, found, without)
+    return [*(each for each in others if each.source == source), mine]
+
+
 def write(
     subject: Deployment, source: str, binding: str, found: Plan, without: dict[str, list[str]]
 ) -> Path:
     """Write the declaration, or add to the one that is there; `without` is of its new tables. Give the file."""
-    file = subject.mirrors_folder / f"{source}-to-{binding}.yaml"
-    mine = (each.value for each in subject.mirrors if each.file == file)
-    before = next(mine, None)
-    content = {
-        "mirror": f"{source}-to-{binding}",
-        "source": source,
-        "binding": binding,
-        "tables": {**(before.tables if before else {}), **found.tables},
-    }
-    left_out = {**(before.without if before else {}), **without}
-    for table, columns in found.narrowed.items():
-        left_out[table] = [*left_out.get(table, ()), *columns]
-    if left_out:
-        content["without"] = left_out
+    file = _file(subject, source, binding)
+    declared = _declared(subject, source, binding, found, without)
+    content = declared.model_dump(exclude_defaults=True)
     text = StringIO()
     YAML().dump(content, text)
     file.parent.mkdir(parents=True, exist_ok=True)
     head = "# Tables that are mirrored as they are: source table -> its name in the target. `tongbu apply` makes it true.\n"
     file.write_text(head + text.getvalue(), encoding="utf-8")
     return file
+
+
+def _file(subject: Deployment, source: str, binding: str) -> Path:
+    return subject.mirrors_folder / f"{source}-to-{binding}.yaml"
+
+
+def _declared(
+    subject: Deployment, source: str, binding: str, found: Plan, without: dict[str, list[str]]
+) -> Mirror:
+    file = _file(subject, source, binding)
+    before = next((each.value for each in subject.mirrors if each.file == file), None)
+    left_out = {**(before.without if before else {}), **without}
+    for table, columns in found.narrowed.items():
+        left_out[table] = [*left_out.get(table, ()), *columns]
+    return Mirror(
+        mirror=f"{source}-to-{binding}",
+        source=source,
+        binding=binding,
+        tables={**(before.tables if before else {}), **found.tables},
+        without=left_out,
+    )
 
 
 def _check_left_out(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from schemas.captured import Column, Table
 from schemas.declarations import load_mirrors
 from schemas.errors import DeclarationError, TongbuError
+from tongbu import cli, mirror
 from tongbu.deploy import lanes, mirrors
 from tongbu.deploy.deployment import Deployment
 
@@ -160,13 +162,32 @@ def test_plan_says_where_a_column_that_one_mirror_leaves_out_is_missing_in_anoth
     other = GOOD.replace("erp-to-warehouse", "erp-to-oa").replace(": warehouse", ": oa") + left_out
     (tmp_path / "mirrors/two.yaml").write_text(other, encoding="utf-8")
 
-    (customer, _) = lanes._mirrored(subject, "erp")
+    (customer, _) = lanes._mirrored(subject.mirrors_of("erp"))
     said = lanes._summary(subject, "erp")
 
     assert (set(customer.targets), customer.without) == ({"warehouse", "oa"}, ("cMemo",))
     assert said == (
         "0 mappings, 0 rules; public.Customer.cMemo is left out of warehouse, too, and dropped there, as oa is not to get it"
     )
+
+
+def test_a_dry_run_says_which_other_targets_would_lack_a_column_that_is_left_out(
+    tmp_path, monkeypatch
+):
+    subject = declared(tmp_path, GOOD)
+    other = GOOD.replace("erp-to-warehouse", "erp-to-oa").replace(": warehouse", ": oa")
+    (tmp_path / "mirrors/erp-to-oa.yaml").write_text(other, encoding="utf-8")
+    before = {each.name: each.read_text() for each in (tmp_path / "mirrors").iterdir()}
+    columns = {"public.Customer": ["cMemo"]}
+    found = mirrors.Plan({}, {"public.Customer": "u8_Customer"}, [], columns)
+    monkeypatch.setattr(mirror, "deployment", lambda *_: subject)
+    monkeypatch.setattr(mirrors, "plan", lambda *_: found)
+    asked = ["erp", "public.*", "--to", "oa", "--without", "public.Customer.cMemo", "--dry-run"]
+    ran = CliRunner().invoke(cli.app, ["mirror", *asked], catch_exceptions=False)
+
+    said = "public.Customer.cMemo is left out of warehouse, too, and dropped there, as oa is not to get it"
+    assert said in " ".join(ran.output.split())
+    assert {each.name: each.read_text() for each in (tmp_path / "mirrors").iterdir()} == before
 
 
 def test_where_all_mirrors_of_a_table_leave_out_the_same_nothing_is_said(tmp_path):
