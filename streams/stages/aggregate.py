@@ -22,6 +22,9 @@ from streams.stages.source_types import Read
 if TYPE_CHECKING:
     from streams.contention import Contention
 
+#: The rows of a root stand in one list up to so many: it is written anew for each row. More of them stand in lists of so many.
+LISTED = 500
+
 
 class Touched:
     """
@@ -98,8 +101,12 @@ class TouchedSet:
 
     def _unlink(self, plan: EntityPlan, part: PartPlan, parent: bytes, key: bytes) -> None:
         place = _children_key(plan, part, parent)
-        children = [each for each in self._store.get(place) or [] if each != key]
-        self._store.put(place, children or None)
+        children = self._store.get(place) or []
+        if isinstance(children, list) and len(children) <= LISTED:
+            children = [each for each in children if each != key]
+            self._store.put(place, children or None)
+        else:
+            _unlink_of_many(place, _lists(place, children, self._store), key, self._store)
 
 
 def parent_of(row: Row, part: PartPlan) -> bytes | None:
@@ -114,8 +121,69 @@ def link(plan: EntityPlan, part: PartPlan, parent: bytes, key: bytes, store: Sto
     """Note that a row of a part belongs to a root."""
     place = _children_key(plan, part, parent)
     children = store.get(place) or []
-    if key not in children:
-        store.put(place, [*children, key])
+    if isinstance(children, list) and len(children) < LISTED:
+        if key not in children:
+            store.put(place, [*children, key])
+    else:
+        _link_to_many(place, _lists(place, children, store), key, store)
+
+
+def _lists(place: bytes, children: Any, store: Store) -> list[int]:
+    """
+    Give the numbers of the lists that a root of many rows has; none of them is empty.
+
+    Each row's list is noted, too, so that nobody searches for it. The one list of so many rows, of whatever length
+    where it stands in a state since before there were several, is cut into such ones.
+    """
+    if isinstance(children, list):
+        numbers = []
+        for number, first in enumerate(range(0, len(children), LISTED)):
+            some = children[first : first + LISTED]
+            store.put(_list_key(place, number), some)
+            for key in some:
+                store.put(_noted_key(place, key), number)
+            numbers.append(number)
+        children = {"lists": numbers}
+        store.put(place, children)
+    found: list[int] = children["lists"]
+    return found
+
+
+def _link_to_many(place: bytes, lists: list[int], key: bytes, store: Store) -> None:
+    noted, last = _noted_key(place, key), lists[-1]
+    if store.get(noted) is not None:
+        return
+    children = store.get(_list_key(place, last))
+    if len(children) >= LISTED:
+        last, children = last + 1, []
+        store.put(place, {"lists": [*lists, last]})
+    store.put(_list_key(place, last), [*children, key])
+    store.put(noted, last)
+
+
+def _unlink_of_many(place: bytes, lists: list[int], key: bytes, store: Store) -> None:
+    noted = _noted_key(place, key)
+    number = store.get(noted)
+    if number is None:
+        return
+    children = [each for each in store.get(_list_key(place, number)) if each != key]
+    store.put(noted, None)
+    store.put(_list_key(place, number), children or None)
+    if not children:
+        left = [each for each in lists if each != number]
+        store.put(place, {"lists": left} if left else None)
+
+
+def _children(place: bytes, store: Store) -> list[bytes]:
+    """Give the keys of a root's rows, in the order in which they joined it."""
+    children = store.get(place) or []
+    if not isinstance(children, dict):
+        found: list[bytes] = children
+        return found
+    keys: list[bytes] = []
+    for number in children["lists"]:
+        keys += store.get(_list_key(place, number))
+    return keys
 
 
 def children_prefix(plan: EntityPlan) -> bytes:
@@ -125,6 +193,14 @@ def children_prefix(plan: EntityPlan) -> bytes:
 
 def _children_key(plan: EntityPlan, part: PartPlan, parent: bytes) -> bytes:
     return children_prefix(plan) + f"{part.alias}\0".encode() + parent
+
+
+def _list_key(place: bytes, number: int) -> bytes:
+    return place + b"\0list\0" + str(number).encode()
+
+
+def _noted_key(place: bytes, key: bytes) -> bytes:
+    return place + b"\0row\0" + key
 
 
 def in_scope(plan: EntityPlan, root: Row | None) -> bool:
@@ -165,7 +241,7 @@ def read(plan: EntityPlan, root_key: bytes, root: Row, store: Store) -> Aggregat
 
 
 def _rows(plan: EntityPlan, part: PartPlan, root_key: bytes, store: Store) -> list[Row]:
-    keys = store.get(_children_key(plan, part, root_key)) or ()
+    keys = _children(_children_key(plan, part, root_key), store)
     rows = [row for key in keys if (row := store.get(image_key(part.table, key))) is not None]
     order_by = part.order_by
     if order_by is not None and len(rows) > 1:
