@@ -26,7 +26,7 @@ _AT_ONCE = 500
 _LONGEST_PAUSE_S = 300
 #: A record without its value can't be tried again, but a delete, of which nothing else than its key counts.
 _WITHOUT_VALUE = (
-    "; it is too large to be kept here: raise max_allowed_packet, then `tongbu resync` brings it"
+    "; it is too large to be kept here: raise max_allowed_packet, then `tongbu {}` brings it"
 )
 _HAS_VALUE = "(operation = 'delete' or length(value) > 0)"
 
@@ -53,14 +53,25 @@ class Letters:
     """The letters of one binding."""
 
     def __init__(
-        self, database: Database, binding: str, roots: list[TargetTable], *, circular: bool = False
+        self,
+        database: Database,
+        binding: str,
+        roots: list[TargetTable],
+        *,
+        circular: bool = False,
+        by_entity: bool = False,
     ) -> None:
-        """Take the tables; where they refer to each other in a circle, letters may wait for each other."""
+        """
+        Take the tables; where they refer to each other in a circle, letters may wait for each other.
+
+        No fill is made for a target that reads `by_entity`: another command brings its records again.
+        """
         self._database = database
         self._binding = binding
         self._roots = {table.name: table for table in roots}
         self._name = database.table("tongbu_set_aside")
         self._circular = circular
+        self._by_entity = by_entity
         self._known: dict[Place, dict[Key, int]] = {}
         #: Letter -> what it waits for.
         self._parents: dict[Place, dict[Key, Key]] = {}
@@ -125,7 +136,8 @@ class Letters:
             if self._database.keeps(cursor, record.value):
                 letter = replace(record, key=key), reason, parent and self._kept(parent)
             else:
-                letter = replace(record, key=key, value=b""), reason + _WITHOUT_VALUE, None
+                why = reason + _WITHOUT_VALUE.format(self._bringing(table.name))
+                letter = replace(record, key=key, value=b""), why, None
             by_table.setdefault(table.name, []).append(letter)
         for name, some in by_table.items():
             keys = [record.key for record, *_ in some]
@@ -138,6 +150,12 @@ class Letters:
             self._note(cursor, name, again)
             self._insert(cursor, place, name, first)
             known.update({(name, record.key): record.version for record, *_ in first})
+
+    def _bringing(self, table: str) -> str:
+        """Give the command that brings a record of a table again."""
+        if self._by_entity:
+            return f"republish {self._roots[table].entity} --keys ID"
+        return f"resync {self._binding}"
 
     def _kept(self, key: Key) -> Key:
         """Give (table, id) as the letters name it."""

@@ -127,7 +127,13 @@ class RelationalSink:
         self._binding = binding.binding
         self._rows = Rows(database.tables(catalog), decoder)
         circular = bool(cycle(self._rows.tables))
-        self._letters = Letters(database, binding.binding, self._rows.roots, circular=circular)
+        self._letters = Letters(
+            database,
+            binding.binding,
+            self._rows.roots,
+            circular=circular,
+            by_entity=binding.reads == "entities",
+        )
         self._mirrors = Mirrors(database, binding.binding, decoder, self._letters)
         self._swept = time.monotonic()
         self._at_a_time = _FEW

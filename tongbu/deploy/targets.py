@@ -33,8 +33,12 @@ def _to_be_filled(deployment: Deployment, binding: Binding) -> str:
     _, grown = targets.lacking(binding, deployment.catalog)
     if not grown:
         return ""
-    options = " ".join(f"--entity {entity}" for entity in grown)
-    return f"; for what is new in present rows start sink-{binding.binding} anew, then `tongbu resync {binding.binding} {options}`"
+    if binding.reads == "entities":  # no fill is made for it alone
+        commands = " and ".join(f"`tongbu republish {entity}`" for entity in grown)
+    else:
+        options = " ".join(f"--entity {entity}" for entity in grown)
+        commands = f"`tongbu resync {binding.binding} {options}`"
+    return f"; for what is new in present rows start sink-{binding.binding} anew, then {commands}"
 
 
 def _perform(deployment: Deployment, binding: Binding, statements: list[str]) -> None:
