@@ -10,6 +10,7 @@ import orjson
 import typer
 from cryptography.exceptions import InvalidTag
 from rich.table import Table
+from rich.text import Text
 
 from schemas.control import Resume, Retry, Skip
 from schemas.errors import TongbuError
@@ -49,7 +50,7 @@ def list_(instance: InstanceName = "default", entity: Entity = None, as_json: Js
         table.add_column(name, overflow="fold")  # ids are there to be copied
     for letter in found:
         table.add_row(
-            _time(letter["at"])[:19], letter["entity"], letter["entity_id"] or dead_letters.table_of(letter),
+            _time(letter["at"])[:19], letter["entity"], Text(letter["entity_id"] or dead_letters.table_of(letter) or ""),
             letter["stage"], letter["code"], letter["id"],
         )  # fmt: skip
     answers.console().print(table if found else "no open letters")

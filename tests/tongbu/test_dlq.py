@@ -88,6 +88,15 @@ def test_a_list_for_programs_and_a_letter_hold_no_original(appended: list[Any]) 
         assert "secret" not in answer.output
 
 
+def test_a_list_has_ids_as_they_are_also_with_brackets(
+    appended: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = [LETTERS[0] | {"entity_id": "erp:螺丝[bold]"}]
+    monkeypatch.setattr(dlq.dead_letters, "read", lambda *_, **__: letters)
+
+    assert "erp:螺丝[bold]" in run("list").output
+
+
 def test_an_entity_without_letters_is_no_mistake(appended: list[Any]) -> None:
     assert "no open letters" in run("list", "--entity", "product").output
 
