@@ -147,15 +147,8 @@ class Descriptions:
             self._read[value] = found
         return found
 
-    def concern(self, message: Message, binding: str) -> bool:
-        """Tell whether a message has rows of tables that the binding mirrors."""
-        return any(
-            record.topic == MIRROR_TABLE and binding in self.of(record.value).targets
-            for record in message.records
-        )
-
     def keys(self, message: Message, binding: str) -> dict[str, tuple[str, ...]]:
-        """Give the primary keys of the tables that a message describes and the binding mirrors."""
+        """Give the primary keys of the tables that a message describes and the binding mirrors; none where it has no rows for it."""
         found = [self.of(each.value) for each in message.records if each.topic == MIRROR_TABLE]
         return {each.table: each.key for each in found if binding in each.targets}
 

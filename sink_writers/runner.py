@@ -220,9 +220,11 @@ class Runner:
         batches: list[tuple[Position, list[Message]]] = []
         keys: dict[str, tuple[str, ...]] = {}
         for before, message in read:
-            if message is None or not self._concerns(message):
+            if message is None or not self._is_for_us(message):
                 continue
             told = self._descriptions.keys(message, self._binding.binding)
+            if not told and not self._has_entities(message):
+                continue
             if not batches or any(keys.get(table, key) != key for table, key in told.items()):
                 batches.append((before, []))
                 keys = {}
@@ -230,16 +232,17 @@ class Runner:
             keys |= told
         return batches
 
-    def _concerns(self, message: Message) -> bool:
-        name = self._binding.binding
-        return (
-            message.source in self._binding.sources
-            and (not message.only_bindings or name in message.only_bindings)
-            and (
-                any(record.topic in self._topics for record in message.records)
-                or (message.fill is not None and message.fill.entity in self._binding.entities)
-                or self._descriptions.concern(message, name)
-            )
+    def _is_for_us(self, message: Message) -> bool:
+        """Tell whether a message is of a source of ours, and not for other bindings only."""
+        only = message.only_bindings
+        return message.source in self._binding.sources and (
+            not only or self._binding.binding in only
+        )
+
+    def _has_entities(self, message: Message) -> bool:
+        """Tell whether a message has records, or a chunk of a fill, of our entities."""
+        return any(record.topic in self._topics for record in message.records) or (
+            message.fill is not None and message.fill.entity in self._binding.entities
         )
 
     def _apply(self, held: Held, messages: list[Message], to: Position, consumed: int) -> None:
